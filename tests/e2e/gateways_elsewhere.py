@@ -117,6 +117,48 @@ def gateway_elsewhere(folder: Path, network: Network, **settings: Any) -> Iterat
         gateway.kill()
 
 
+class Machine:
+    """A network namespace of this machine, with two cables to it: one for callers, one for control, which can be cut.
+
+    A cut cable says nothing: what is sent is lost.
+    """
+
+    def __init__(self) -> None:
+        self.name = f"hl{os.getpid()}"
+        subnet = os.getpid() % 250
+        self.here, self.control_here = f"10.251.{subnet}.1", f"10.252.{subnet}.1"
+        self.there, self.enter = f"10.251.{subnet}.2", ("ip", "netns", "exec", self.name)
+        self._cables = (f"{self.name}a", f"{self.name}b")
+
+    def __enter__(self) -> Machine:
+        _ip("netns", "add", self.name)
+        _ip("-n", self.name, "link", "set", "lo", "up")
+        for cable, here in zip(self._cables, (self.here, self.control_here), strict=True):
+            there = f"{here[:-1]}2"
+            _ip("link", "add", cable, "type", "veth", "peer", "name", "there", "netns", self.name)
+            _ip("-n", self.name, "link", "set", "there", "name", f"{cable}-")
+            _ip("address", "add", f"{here}/24", "dev", cable)
+            _ip("-n", self.name, "address", "add", f"{there}/24", "dev", f"{cable}-")
+            _ip("link", "set", cable, "up")
+            _ip("-n", self.name, "link", "set", f"{cable}-", "up")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for cable in self._cables:
+            subprocess.run(["ip", "link", "delete", cable], check=False, capture_output=True)
+        subprocess.run(["ip", "netns", "delete", self.name], check=False, capture_output=True)
+
+    def cut_off_control(self) -> None:
+        _ip("link", "set", self._cables[1], "down")
+
+    def mend(self) -> None:
+        _ip("link", "set", self._cables[1], "up")
+
+
+def _ip(*words: str) -> None:
+    subprocess.run(["ip", *words], check=True, capture_output=True, text=True)
+
+
 def through(hostler: Hostler, gateway: GatewayElsewhere) -> Hostler:
     """The same hostler, called through another gateway."""
     other = Hostler(hostler.folder, hostler.settings)
