@@ -26,7 +26,8 @@ def run(settings: Settings) -> None:
         raise UserError("`hostler control` needs link_listen and api_listen, such as tls:0.0.0.0:7700 and :7701")
     faulthandler.enable()
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(name)s %(message)s")
-    logging.getLogger("uvicorn").setLevel(logging.WARNING)
+    for library in ("uvicorn", "httpx2"):  # that of Kubernetes' client names each request
+        logging.getLogger(library).setLevel(logging.WARNING)
     uvloop.run(main.control(settings, open_station))
 
 
