@@ -39,6 +39,17 @@ class Gateway:
     version: int = 0  # acknowledged in this control's epoch
     last_message: float = 0.0  # by clock.now
     room: int = _BACKLOG  # bytes that may wait for it to read them
+
+    @property
+    def process(self) -> str:
+        """What no other process is called."""
+        return f"{self.name}.{self.pid}"
+
+    def leave_counts(self, counts: dict[str, gateway_messages.Counts]) -> None:
+        """Leave its last counts to those of gateways that are gone, by process."""
+        if self.counts:
+            counts[self.process], self.counts = self.counts, None
+
     counts: gateway_messages.Counts | None = None
 
 
@@ -81,7 +92,7 @@ class Gateways:
         self._routed: dict[str, frozenset[str]] = {}  # endpoint key -> the instances in its route
         self._draining: dict[str, set[Gateway]] = {}  # instance -> gateways that have answered Drain
         self._answers = asyncio.Condition()  # notified when a gateway has answered, or is gone
-        self._last_counts: dict[str, gateway_messages.Counts] = {}  # of gateways that are gone, by name and pid
+        self._last_counts: dict[str, gateway_messages.Counts] = {}  # of gateways that are gone, by process
 
     # --- what is published ----------------------------------------------------------------------------------------
 
@@ -227,6 +238,8 @@ class Gateways:
         for other in self.linked:
             if other.name == gateway.name:  # it has ended, or has lost that link: it knows first
                 other.frames.abort()
+                other.leave_counts(self._last_counts)
+        gateway.counts = self._last_counts.pop(gateway.process, None)  # it counts on
         self.linked.add(gateway)
         residents = tuple(resident for resident in self.residents.values() if self._is_routed(resident))
         routes = tuple(self.routes.values())
@@ -280,8 +293,7 @@ class Gateways:
 
     def _unlink(self, gateway: Gateway) -> None:
         self.linked.discard(gateway)
-        if gateway.counts:
-            self._last_counts[f"{gateway.name}.{gateway.pid}"] = gateway.counts
+        gateway.leave_counts(self._last_counts)
         for key in list(self._withdrawals):  # its requests ended with it
             self._answered(gateway, key, busy=False)
 

@@ -85,6 +85,38 @@ async def test_a_gateway_that_links_again_loses_its_link_from_before(tmp_path: P
         before.close()
 
 
+async def test_what_a_gateway_counts_counts_once_however_often_it_links(tmp_path: Path) -> None:
+    gateways = Gateways()
+
+    def total() -> int:
+        return sum(each.invocations for counts in gateways.counts() for each in counts.variants)
+
+    def counts(invocations: int) -> Counts:
+        sums = (invocations, 0, 0, 0, 0, 0, 0.0, 0.0, ())
+        return Counts((gateway_messages.VariantCount("k", "v", *sums),), 0, 1)
+
+    async with opened(tmp_path, gateways) as way:
+        before, _ = await link(way, "g1")
+        before.send(counts(5))
+        await asyncio.sleep(1.0)
+        now, _ = await link(way, "g1")  # it has lost the link before, and control has not noticed
+        await asyncio.sleep(1.0)
+        assert total() == 5
+        now.send(counts(7))
+        await asyncio.sleep(1.0)
+        assert total() == 7
+        before.close()
+        now.close()
+        await asyncio.sleep(1.0)
+        assert total() == 7
+        again, _ = await link(way, "g1")
+        assert total() == 7
+        again.send(counts(9))
+        await asyncio.sleep(1.0)
+        assert total() == 9
+        again.close()
+
+
 async def test_a_gateway_that_says_nothing_for_long_loses_its_link(tmp_path: Path) -> None:
     gateways = Gateways()
     async with opened(tmp_path, gateways) as way:

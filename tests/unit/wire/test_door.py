@@ -10,6 +10,8 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from certificates import CertificateAuthority
 from hostler.errors import UserError
@@ -28,6 +30,11 @@ class Note(msgspec.Struct, tag=True):
 
 class Other(msgspec.Struct, tag=True):
     number: int
+
+
+def encoded(message: msgspec.Struct) -> bytes:
+    payload = msgspec.msgpack.encode(message)
+    return len(payload).to_bytes(4, "big") + payload
 
 
 class Visits:
@@ -259,6 +266,17 @@ async def test_a_message_of_a_newer_version_is_skipped_and_a_malformed_one_ends_
     sender.send(Note("never read"))
     assert await frames.receive() is None
     assert "a message cannot be read, so the link is closed" in caplog.text
+
+
+@given(st.lists(st.binary(max_size=64) | st.just(encoded(Note("x"))) | st.just(encoded(Knock(name="g1"))), max_size=8))
+async def test_whatever_comes_it_is_a_message_or_the_end_of_the_link(pieces: list[bytes]) -> None:
+    reader = asyncio.StreamReader()
+    frames: Frames[Note] = Frames(reader, Sink(), Note)  # type: ignore[arg-type]
+    for piece in pieces:
+        reader.feed_data(piece)
+    reader.feed_eof()
+    while (message := await frames.receive()) is not None:
+        assert isinstance(message, Note)
 
 
 class Sink:
