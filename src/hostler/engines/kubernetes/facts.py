@@ -196,8 +196,10 @@ def _trouble(pod: Pod, known: Note, statuses: dict[str, ContainerStatus], warnin
     latest = [event for event in warnings if event.reason in _PREPARING]
     if latest:
         return Trouble(f"its node cannot prepare it: {_said(latest[-1].message)}")
-    if not agents or not all(status.started for status in agents):
+    if not agents or any(status.state.running is None for status in agents):
         return Trouble()
+    if not all(status.started for status in agents):
+        return Trouble("hostler's agent in its pod has not reached control yet, or brings its artifacts")
     return Trouble("its node pulls the images, or starts the containers")
 
 

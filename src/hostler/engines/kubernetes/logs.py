@@ -207,7 +207,8 @@ class PodLogs:
             self._streams[note.id] = tuple(each.log for each in note.containers)
             for stream in filter(None, self._streams[note.id]):
                 self._logs.take_over(stream)
-        for position, (container, stream) in enumerate(zip(report.containers, self._streams[note.id], strict=True)):
+        for position, (container, noted) in enumerate(zip(report.containers, note.containers, strict=True)):
+            stream = noted.log
             if container.address and stream and self._table.follow_logs and stream not in self._followers:
                 self._follow(pod, position, stream)
 

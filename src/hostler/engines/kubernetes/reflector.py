@@ -66,6 +66,10 @@ class Reflector(Generic[T]):
                     self._version = ""
                 await self._leave(error, pause)
                 pause = min(2 * pause, _MOST)
+            except Exception:
+                logger.exception("%s cannot be followed", self._path)  # it begins anew: who asks must not wait for ever
+                self._version = ""
+                await asyncio.sleep(_MOST)
 
     async def _leave(self, error: EngineError, pause: float) -> None:
         """Take note that the server cannot be asked, and wait. A connection that broke once says nothing yet."""

@@ -96,7 +96,8 @@ def test_an_image_is_named_with_its_digest_where_the_node_says_that_of_the_same_
 def test_a_container_that_is_held_back_or_not_started_yet_has_no_address() -> None:
     held = report(waits("PodInitializing"), waits("PodInitializing"), started=False, phase="Pending")
     assert held.containers == (ContainerReport(), ContainerReport())
-    assert held.trouble == ""
+    assert held.trouble == "hostler's agent in its pod has not reached control yet, or brings its artifacts"
+    assert report(agent=waits("PodInitializing"), started=False).trouble == ""
     starting = report(RUNNING, waits("ContainerCreating"))
     assert (starting.containers[0].address, starting.containers[1]) == ("tcp:10.1.2.3:8080", ContainerReport())
     assert starting.trouble == "its node pulls the images, or starts the containers"
