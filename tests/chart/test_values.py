@@ -258,7 +258,7 @@ CASES: dict[str, Case] = {
     "gateways.drainTimeout": Case(
         100,
         lambda o: [config(o)["drain_timeout"], gateway(o)["spec"]["terminationGracePeriodSeconds"]],
-        [30, 45],
+        [60, 75],
         [100, 115],
     ),
     "gateways.resources": Case(
