@@ -9,11 +9,13 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
+import msgspec
 import pytest
 import yaml
 
 from helm_chart import CHART, Objects, Values, render, template
 from hostler import __version__, settings
+from hostler.setting_tables import Kubernetes
 
 pytestmark = pytest.mark.require("helm")
 
@@ -294,6 +296,7 @@ CASES: dict[str, Case] = {
         [False, "baseline"],
         [True, "restricted"],
     ),
+    "instances.followLogs": Case(False, lambda o: config(o)["kubernetes"]["follow_logs"], True, False),
     "instances.spread": Case("hard", lambda o: config(o)["kubernetes"]["spread"], "soft", "hard"),
     "instances.serviceAccount.annotations": Case(
         {"eks.amazonaws.com/role-arn": "arn"},
@@ -410,6 +413,11 @@ def test_hostler_takes_its_settings_and_tables(tmp_path: Path) -> None:
     assert loaded.kubernetes.namespace == "models"
     assert loaded.instances["ml.g5.*"].gpu == 1
     assert settings.load({}, {**variables(control(objects)), "HOSTLER_CONFIG": str(file)}, tmp_path).link_listen
+
+
+def test_the_chart_says_all_that_the_table_kubernetes_may_hold() -> None:
+    said = config(render({"links": {"tokenReview": False}}))["kubernetes"]
+    assert set(said) == {field.name for field in msgspec.structs.fields(Kubernetes)}
 
 
 @pytest.mark.parametrize(
