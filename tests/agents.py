@@ -143,6 +143,7 @@ class Cell:
         settings = Settings(data=self.folder, api_listen=f"{kind}:0.0.0.0:{port}", **self.settings)
         self.links = AgentLinks(settings, self.term, lambda: None)
         tokens = self.folder / "tokens"
+        tokens.touch(0o600)
         tokens.write_text(f'agent = "{TOKEN}"\n')
         self._door = Door({"agent": self.links.accept})
         address, doorman = self.address or f"{kind}:{self.host}:0", StaticTokenDoor(tokens)

@@ -30,6 +30,7 @@ class Network:
         self.certificates = CertificateAuthority().issue(folder / "certificates", host)
         self.token, self.tokens = folder / "token", folder / "tokens.toml"
         self.token.write_text(TOKEN)
+        self.tokens.touch(0o600)
         self.tokens.write_text(f'gateway = "{TOKEN}"\n')
 
     def settings(self) -> dict[str, Any]:

@@ -179,6 +179,25 @@ def test_when_a_gateway_is_killed_the_next_connection_is_served(tmp_path: Path, 
         assert hostler.metric("hostler_model_loads_total") == loads
 
 
+def test_a_gateway_that_is_killed_while_control_hangs_serves_by_the_routes_that_it_knew(tmp_path: Path) -> None:
+    with hostler_up(tmp_path) as hostler:
+        start(hostler, count=1)
+        control, [gateway] = hostler.control, hostler.gateways
+        command = control.cmdline()
+        snapshot = Path(command[command.index("--run") + 1]) / "g1.snapshot"
+        eventually(lambda: all(b"%d.tar.gz" % n in snapshot.read_bytes() for n in range(TARGETS)), 60, "it is written")
+        control.suspend()
+        try:
+            gateway.kill()
+            eventually(lambda: has_ended(gateway), 60, "the gateway has ended")
+            for number in range(TARGETS):
+                assert targets.number(hostler.invoke("kills", f"{number}.tar.gz")) == number
+        finally:
+            control.resume()
+        hostler.put("kills/new.tar.gz", targets.xgboost_target(99))
+        assert targets.number(hostler.invoke("kills", "new.tar.gz")) == 99
+
+
 def test_when_the_host_is_killed_no_process_remains_and_the_next_start_restores_every_endpoint(tmp_path: Path) -> None:
     with hostler_up(tmp_path) as hostler:
         start(hostler, count=2)

@@ -29,6 +29,7 @@ log = logging.getLogger(__name__)
 _HITS_EVERY = 0.05  # seconds
 _COUNTS_EVERY = 1.0
 _DRAIN_EVERY = 0.05
+_LONGEST = 2**30  # bytes of a message: a snapshot has some 300 for each resident
 _BACKLOG = 8 * 2**20  # bytes that control has not read; past it the link is dropped and begins anew
 
 News = Change | gateway_messages.JournalKept  # for the gateway's other parts, too
@@ -158,7 +159,7 @@ class ControlLink:
                 await asyncio.sleep(self._way.pause())
                 continue
             failure = ""
-            frames: Frames[gateway_messages.Down] = Frames(reader, writer, gateway_messages.Down)
+            frames: Frames[gateway_messages.Down] = Frames(reader, writer, gateway_messages.Down, _LONGEST)
             self._frames = frames
             ticking = asyncio.create_task(self._tick(writer))
             try:

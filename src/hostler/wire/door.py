@@ -7,7 +7,9 @@ knows nothing of the messages after the first: each role has its own.
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
+import os
 import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
@@ -20,6 +22,7 @@ import msgspec
 from msgspec import structs
 
 from hostler.errors import UserError
+from hostler.settings import is_open_to_others
 from hostler.wire import transport
 from hostler.wire.frames import Frames
 from hostler.wire.transport import Certificates
@@ -135,10 +138,13 @@ class StaticTokenDoor:
 
     def _tokens(self, role: Role) -> list[bytes]:
         try:
-            value = msgspec.toml.decode(self._path.read_bytes(), type=dict[str, str | list[str]]).get(role, [])
+            with self._path.open("rb") as file:
+                if is_open_to_others(os.fstat(file.fileno()), os.geteuid()):
+                    raise OSError(errno.EPERM, "it is open to other users: chmod 600")
+                value = msgspec.toml.decode(file.read(2**20), type=dict[str, str | list[str]]).get(role, [])
         except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
             kind = error.strerror if isinstance(error, OSError) else "it is no TOML of role = token"
-            log.warning("link_tokens %s cannot be read, so nobody is admitted: %s", self._path, kind)
+            log.warning("link_tokens %s cannot be used, so nobody is admitted: %s", self._path, kind)
             return []
         tokens = [value] if isinstance(value, str) else value
         return [token.strip().encode() for token in tokens if len(token.strip()) >= _SHORTEST]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -80,6 +81,7 @@ def authority() -> CertificateAuthority:
 @pytest.fixture
 def tokens(tmp_path: Path) -> Path:
     path = tmp_path / "tokens.toml"
+    path.touch(0o600)
     path.write_text(f'gateway = ["{"f" * 20}", "{TOKEN}"]\nagent = "{"a" * 20}"\n')
     return path
 
@@ -131,14 +133,24 @@ async def test_a_file_of_tokens_that_cannot_be_read_admits_nobody(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     address = "tcp:127.0.0.1:0"
+    (tmp_path / "tokens").touch(0o600)
     (tmp_path / "tokens").write_text(f"gateway: {TOKEN}")
     async with door(address, StaticTokenDoor(tmp_path / "tokens")) as visits:
         assert await answer(way_with(tmp_path, TOKEN, visits.address), Knock("gateway", "g1")) is None
-    assert "cannot be read, so nobody is admitted" in caplog.text
+    assert "cannot be used, so nobody is admitted" in caplog.text
     assert TOKEN not in caplog.text
     (tmp_path / "tokens").write_text('gateway = "short"')
     async with door(address, StaticTokenDoor(tmp_path / "tokens")) as visits:
         assert await answer(way_with(tmp_path, "short", visits.address), Knock("gateway", "g1")) is None
+
+
+async def test_a_file_of_tokens_that_others_can_read_admits_nobody(
+    tmp_path: Path, tokens: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    os.chmod(tokens, 0o644)
+    async with door("tcp:127.0.0.1:0", StaticTokenDoor(tokens)) as visits:
+        assert await answer(way_with(tmp_path, TOKEN, visits.address), Knock("gateway", "g1")) is None
+    assert "it is open to other users: chmod 600" in caplog.text
 
 
 @pytest.mark.parametrize(
