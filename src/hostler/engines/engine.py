@@ -125,7 +125,7 @@ class Engine(Protocol):
     async def stop(self, id: str, grace: float) -> None:
         """Send SIGTERM, after `grace` seconds SIGKILL; return when all has ended, and forget the instance.
 
-        No error if unknown. Raises EngineError. With a grace of 0 its machine is gone: nothing there can be waited for.
+        No error if unknown. Raises EngineError.
         """
 
     async def kill(self, id: str, position: int) -> None:

@@ -27,7 +27,6 @@ class _Beat:
 
     address: str
     instances: set[str] = field(default_factory=set)
-    silent: bool = False
     task: asyncio.Task[None] | None = None
 
 
@@ -51,6 +50,7 @@ class Beats:
         self._changed = changed
         self._loop = asyncio.get_running_loop()
         self._beats: dict[str, _Beat] = {}  # by address
+        self._silent: set[_Beat] = set()
         self._of: dict[str, Mapping[str, str]] = {}  # endpoint key -> instance -> address
         self._down: frozenset[str] = frozenset()
 
@@ -73,6 +73,7 @@ class Beats:
             beat.instances.discard(instance)
             if not beat.instances:
                 del self._beats[address]
+                self._silent.discard(beat)
                 if beat.task is not None:
                     beat.task.cancel()
         if beats:
@@ -97,14 +98,14 @@ class Beats:
                 self._heard(beat)  # it was refused, or reset: the machine has answered
             except OSError as error:
                 if silence.is_silence(error):
-                    self._silent(beat, cut=False)
+                    self._lost(beat, cut=False)
             except Exception:
                 log.exception("the beat %s", beat.address)
             await asyncio.sleep(max(0.0, began + _EVERY - self._loop.time()))
 
     async def _hold(self, beat: _Beat) -> None:
         """Connect, and hold the connection until it ends. Raises OSError if there is none."""
-        sock = await silence.connect(beat.address, _EVERY if beat.silent else silence.PATIENCE)
+        sock = await silence.connect(beat.address, _EVERY if beat in self._silent else silence.PATIENCE)
         silence.probe(sock)
         silence.limit(sock)
         transport, listener = await self._loop.create_connection(_Listener, sock=sock)
@@ -114,22 +115,22 @@ class Beats:
         finally:
             transport.abort()
         if silence.is_silence(ended):
-            self._silent(beat, cut=True)
+            self._lost(beat, cut=True)
 
     def _heard(self, beat: _Beat) -> None:
-        if beat.silent:
-            beat.silent = False
+        if beat in self._silent:
+            self._silent.remove(beat)
             log.warning("the machine of %s answers again", ", ".join(sorted(beat.instances)))
             self._tell()
 
-    def _silent(self, beat: _Beat, *, cut: bool) -> None:
-        if not beat.silent:
-            beat.silent = True
+    def _lost(self, beat: _Beat, *, cut: bool) -> None:
+        if beat not in self._silent:
+            self._silent.add(beat)
             log.warning("the machine of %s is silent", ", ".join(sorted(beat.instances)))
             self._tell(frozenset(beat.instances) if cut else frozenset())
 
     def _tell(self, cut: frozenset[str] = frozenset()) -> None:
-        down = frozenset(instance for beat in self._beats.values() if beat.silent for instance in beat.instances)
+        down = frozenset(instance for beat in self._silent for instance in beat.instances)
         if down != self._down or cut:
             self._down = down
             self._changed(down, cut)

@@ -273,8 +273,7 @@ class Reconciler:
                 deleting = endpoint is None or endpoint.record.deleting
                 longest = self.platform.settings.invoke_timeout if deleting else contract.MAX_STREAM
                 await self.gateways.drain(instance.id, longest)
-            grace = ENDED_GRACE if instance.ended_at else contract.STOP_GRACE
-            await self.instances.end(instance, 0.0 if instance.lost else grace)
+            await self.instances.end(instance, ENDED_GRACE if instance.ended_at else contract.STOP_GRACE)
         finally:
             self._ending.discard(instance.id)
 
