@@ -17,6 +17,7 @@ from hostler.aws import check, service
 from hostler.control.app import create_app
 from hostler.control.context import Context
 from hostler.control.sagemaker.operations import OPERATIONS
+from hostler.core.endpoints.rollout import Failed, Ready
 from hostler.core.endpoints.status import EndpointView, VariantView
 from hostler.engines.log_files import LogFiles
 from hostler.errors import ArtifactMissing, StorageUnavailable
@@ -61,9 +62,9 @@ class Lifecycle:
             elif endpoint.status not in ("Creating", "Updating") or "stuck" in name:
                 continue
             elif "broken" in name:
-                self._store.mark_failed(endpoint.uid, endpoint.revision, "It is broken.", endpoint.modified + 0.5)
+                self._store.mark({endpoint.uid: Failed(endpoint.revision, "It is broken.")}, endpoint.modified + 0.5)
             else:
-                self._store.mark_ready(endpoint.uid, endpoint.revision, endpoint.modified + 0.5)
+                self._store.mark({endpoint.uid: Ready(endpoint.revision)}, endpoint.modified + 0.5)
 
     def view(self, record, revisions):
         return _view(record, revisions)

@@ -13,12 +13,12 @@ import time
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import chain
+from itertools import chain, islice
 
 from hostler import contract
 from hostler.core.endpoints import rollout
 from hostler.core.endpoints.plan import EndpointWant, InstanceFacts, Plan, StartInstance, StopInstance, plan, slots
-from hostler.core.endpoints.rollout import ALL_AT_ONCE, Decision, Facts, Failed, Ready, Removed, decide
+from hostler.core.endpoints.rollout import ALL_AT_ONCE, Decision, Facts, Removed, decide
 from hostler.core.endpoints.status import EndpointView
 from hostler.errors import EngineError
 from hostler.hosting import clock
@@ -41,6 +41,7 @@ from hostler.store.thread import StoreThread
 
 log = logging.getLogger("hostler.reconciler")
 
+OUTCOMES = 100  # written by one pass
 ENDED_GRACE = 1.0  # seconds from SIGTERM to SIGKILL for what is left of an instance that has ended
 
 
@@ -255,9 +256,8 @@ class Reconciler:
             if instance.state == "stopping" and instance.id not in self._ending:
                 self._ending.add(instance.id)
                 self._work.spawn(self._end(instance))
-        # 3. Write the outcomes into the store.
-        for uid, decision in decisions.items():
-            await self._write_outcome(uid, decision)
+        # 3. Write outcomes into the store.
+        await self._write_outcomes(decisions)
 
     def _open(self) -> None:
         """Send the first snapshot to the gateways."""
@@ -277,18 +277,18 @@ class Reconciler:
         finally:
             self._ending.discard(instance.id)
 
-    async def _write_outcome(self, uid: str, decision: Decision) -> None:
-        match decision.outcome:
-            case Ready(revision):
-                await self.store_thread.call(self.store.mark_ready, uid, revision, time.time())
-            case Failed(revision, reason):
-                await self.store_thread.call(self.store.mark_failed, uid, revision, reason, time.time())
-            case Removed():
-                await asyncio.to_thread(self.platform.logs.retire, uid)
-                await self.store_thread.call(self.store.remove, uid)
-            case None:
-                return
-        self.wake()
+    async def _write_outcomes(self, decisions: Mapping[str, Decision]) -> None:
+        """Write so many that it takes no long time: routes wait for the next pass, which writes more of them."""
+        ended = ((uid, decision.outcome) for uid, decision in decisions.items() if decision.outcome)
+        outcomes = dict(islice(ended, OUTCOMES))
+        marks = {uid: outcome for uid, outcome in outcomes.items() if not isinstance(outcome, Removed)}
+        if marks:
+            await self.store_thread.call(self.store.mark, marks, time.time())
+        for uid in outcomes.keys() - marks.keys():
+            await asyncio.to_thread(self.platform.logs.retire, uid)
+            await self.store_thread.call(self.store.remove, uid)
+        if outcomes:
+            self.wake()
 
     def _end_silent_gateways(self) -> None:
         for gateway in self.gateways.close_silent(clock.now()):

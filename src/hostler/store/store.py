@@ -15,6 +15,7 @@ from sqlalchemy import ColumnElement, Connection, Row, Table, delete, insert, se
 from sqlalchemy.dialects.sqlite import insert as upsert
 from sqlalchemy.exc import IntegrityError
 
+from hostler.core.endpoints.rollout import Failed, Ready
 from hostler.errors import HostlerError
 from hostler.store import documents
 from hostler.store.records import (
@@ -216,39 +217,17 @@ class Store:
         removed = frozenset(f"{row.endpoint:08x}" for row in rows) - {endpoint.record.uid for endpoint in stored}
         return Changes(number, stored, removed)
 
-    def mark_ready(self, uid: str, revision: int, now: float) -> None:
-        """Record that a revision is InService. Does nothing if the endpoint is marked for deletion.
-
-        1. Describe shows this revision's config from now on, and no reason of an earlier failure.
-        2. Revisions older than the one that was ready before are deleted, unless one of the two uses their fleet.
-        """
-        number = int(uid, 16)
-        of_revision = (revisions.c.endpoint == number, revisions.c.number == revision)
+    def mark(self, outcomes: Mapping[str, Ready | Failed], now: float) -> None:
+        """Record what came of revisions, by their endpoints' uids. Does nothing for one that is marked for deletion."""
         with self.database.begin() as connection:
-            config = connection.execute(select(revisions.c.config).where(*of_revision)).scalar_one_or_none()
-            if config is not None:
-                values = {"ready_revision": revision, "failure_reason": "", "modified": round(now, 3)}
-                values["config_name"] = documents.config_name(config)
-                ready = select(endpoints.c.ready_revision).where(endpoints.c.id == number)
-                previous = connection.execute(ready).scalar_one()
-                _changed(connection, number)
-                # 1. The revision that Describe shows.
-                connection.execute(update(endpoints).where(*_not_deleting(uid)).values(values))
-                # 2. The revisions that are not used any more.
-                own, used = revisions.c.endpoint == number, revisions.c.number.in_([previous, revision])
-                old = (
-                    own,
-                    revisions.c.number < previous,
-                    revisions.c.number.not_in(select(revisions.c.fleet).where(own, used)),
-                )
-                connection.execute(delete(revisions).where(*old))
-
-    def mark_failed(self, uid: str, revision: int, reason: str, now: float) -> None:
-        """Record that a revision failed. Does nothing if the endpoint is marked for deletion. `reason`: a sentence."""
-        values = {"failed_revision": revision, "failure_reason": reason, "modified": round(now, 3)}
-        with self.database.begin() as connection:
-            connection.execute(update(endpoints).where(*_not_deleting(uid)).values(values))
-            _changed(connection, int(uid, 16))
+            for uid, outcome in outcomes.items():
+                match outcome:
+                    case Ready(revision):
+                        _mark_ready(connection, uid, revision, now)
+                    case Failed(revision, reason):
+                        values = {"failed_revision": revision, "failure_reason": reason, "modified": round(now, 3)}
+                        connection.execute(update(endpoints).where(*_not_deleting(uid)).values(values))
+                _changed(connection, int(uid, 16))
 
     def remove(self, uid: str) -> None:
         """Delete an endpoint, its revisions and its tags, which frees its name. Does nothing for an unknown `uid`."""
@@ -283,6 +262,29 @@ class Store:
             _check_resource(connection, arn)
             connection.execute(delete(tags).where(tags.c.arn == arn, tags.c.key.in_(list(keys))))
             _tags_changed(connection, arn)
+
+
+def _mark_ready(connection: Connection, uid: str, revision: int, now: float) -> None:
+    """Record that a revision is InService.
+
+    1. Describe shows this revision's config from now on, and no reason of an earlier failure.
+    2. Revisions older than the one that was ready before are deleted, unless one of the two uses their fleet.
+    """
+    number = int(uid, 16)
+    of_revision = (revisions.c.endpoint == number, revisions.c.number == revision)
+    config = connection.execute(select(revisions.c.config).where(*of_revision)).scalar_one_or_none()
+    if config is None:
+        return
+    values = {"ready_revision": revision, "failure_reason": "", "modified": round(now, 3)}
+    values["config_name"] = documents.config_name(config)
+    ready = select(endpoints.c.ready_revision).where(endpoints.c.id == number)
+    previous = connection.execute(ready).scalar_one()
+    # 1. The revision that Describe shows.
+    connection.execute(update(endpoints).where(*_not_deleting(uid)).values(values))
+    # 2. The revisions that are not used any more.
+    own, used = revisions.c.endpoint == number, revisions.c.number.in_([previous, revision])
+    in_use = select(revisions.c.fleet).where(own, used)
+    connection.execute(delete(revisions).where(own, revisions.c.number < previous, revisions.c.number.not_in(in_use)))
 
 
 def _changed(connection: Connection, endpoint: int) -> None:

@@ -8,6 +8,7 @@ import time
 import pytest
 from ground import KEY, PATIENCE, Container, Gateway, Ground, passes, reason, record, seen, status
 
+from hostler.core.endpoints.rollout import Ready
 from hostler.core.endpoints.status import EndpointView, VariantView
 from hostler.hosting.reconciler import Reconciler
 
@@ -292,7 +293,7 @@ async def test_what_is_shown_is_of_one_moment_though_no_pass_has_seen_it_yet(gro
         await passes(reconciler, lambda: len(gateway.places()) == 2)
         activating = VariantView("v", 2, "ActivatingTraffic", "Activating traffic on full capacity of 2 instance(s).")
         assert now() == EndpointView((resting,), (activating,))
-        ground.store.mark_ready(uid, 2, time.time())
+        ground.store.mark({uid: Ready(2)}, time.time())
         assert now() == EndpointView((VariantView("v", 2),))
         ground.store.mark_deleting("us-east-1", "ep", time.time())
         assert now() == EndpointView((VariantView("v", 2, "Deleting", "Terminating 2 instance(s)."),))
@@ -547,7 +548,7 @@ async def test_a_new_control_drains_nothing_before_the_gateways_have_linked(grou
     async with ground.control() as (reconciler, gateway):
         uid = await in_service(ground, reconciler, gateway, count=2)
     ground.scale(uid, {"v": 1})
-    ground.store.mark_ready(uid, 2, 3.0)
+    ground.store.mark({uid: Ready(2)}, 3.0)
     async with ground.control(linking=False) as (reconciler, gateway):
         leaving = f"{uid}.1.0.1.0"
         await passes(reconciler, lambda: "stopping" in [i.state for i in reconciler.instances.values()])

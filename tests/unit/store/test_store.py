@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 
+from hostler.core.endpoints.rollout import Failed, Ready
 from hostler.errors import UserError
 from hostler.store.records import ListQuery, Record
 from hostler.store.store import NameTaken, NotInService, ResourceNotFound, Store, TooManyTags
@@ -149,17 +150,17 @@ def test_an_endpoint_is_created_with_its_first_revision(store):
 
 def test_an_endpoint_goes_through_every_status(store):
     uid = create_endpoint(store, "ep").uid
-    store.mark_failed(uid, 1, "no such image", 2.0)
+    store.mark({uid: Failed(1, "no such image")}, 2.0)
     endpoint = store.endpoint(REGION, "ep")
     assert (endpoint.status, endpoint.failure_reason, endpoint.modified) == ("Failed", "no such image", 2.0)
-    store.mark_ready(uid, 1, 3.0004)
+    store.mark({uid: Ready(1)}, 3.0004)
     endpoint = store.endpoint(REGION, "ep")
     assert (endpoint.status, endpoint.failure_reason, endpoint.modified) == ("InService", "", 3.0)
     deleting = store.mark_deleting(REGION, "EP", 3.5004)
     assert (deleting.status, deleting.modified) == ("Deleting", 3.5)
     assert store.mark_deleting(REGION, "ep", 3.8) == deleting == store.endpoint(REGION, "ep")
-    store.mark_ready(uid, 1, 4.0)
-    store.mark_failed(uid, 1, "late", 4.0)
+    store.mark({uid: Ready(1)}, 4.0)
+    store.mark({uid: Failed(1, "late")}, 4.0)
     assert store.endpoint(REGION, "ep") == deleting
     store.remove(uid)
     assert store.endpoint(REGION, "ep") is None
@@ -170,8 +171,8 @@ def test_an_endpoint_goes_through_every_status(store):
 def test_marks_on_a_removed_endpoint_are_ignored(store):
     uid = create_endpoint(store, "ep").uid
     store.remove(uid)
-    store.mark_ready(uid, 1, 2.0)
-    store.mark_failed(uid, 1, "late", 2.0)
+    store.mark({uid: Ready(1)}, 2.0)
+    store.mark({uid: Failed(1, "late")}, 2.0)
     store.remove(uid)
     assert store.mark_deleting(REGION, "ep", 5.0) is None
     assert store.changes().endpoints == ()
@@ -221,7 +222,7 @@ def test_sql_and_python_fold_the_same_status_from_every_state(store, path):
 
 def test_endpoints_are_filtered_by_the_time_of_their_last_change(store):
     for number in (1, 2, 3):
-        store.mark_ready(create_endpoint(store, f"ep{number}").uid, 1, float(number))
+        store.mark({create_endpoint(store, f"ep{number}").uid: Ready(1)}, float(number))
     listing = ListQuery(REGION, 10, descending=False)
     assert [e.name for e in store.list_endpoints(replace(listing, modified_after=2.0))] == ["ep3"]
     assert [e.name for e in store.list_endpoints(replace(listing, modified_before=2.0))] == ["ep1"]
@@ -241,12 +242,12 @@ def change(store, endpoint, share=False, config=None, expected=None):
 
 def test_an_update_is_a_revision_with_a_fleet_of_its_own_and_is_shown_once_it_is_ready(store):
     endpoint = create_endpoint(store, "ep")
-    store.mark_ready(endpoint.uid, 1, 2.0)
+    store.mark({endpoint.uid: Ready(1)}, 2.0)
     updating = change(store, endpoint)
     assert (updating.status, updating.revision, updating.config_name) == ("Updating", 2, "Config")
     ((_, revisions, _),) = store.changes().endpoints
     assert [(revision.number, revision.fleet) for revision in revisions] == [(1, 1), (2, 2)]
-    store.mark_ready(endpoint.uid, 2, 8.0)
+    store.mark({endpoint.uid: Ready(2)}, 8.0)
     updated = store.endpoint(REGION, "ep")
     assert (updated.status, updated.config_name, updated.modified) == ("InService", "Other", 8.0)
     ((_, revisions, _),) = store.changes().endpoints
@@ -255,14 +256,14 @@ def test_an_update_is_a_revision_with_a_fleet_of_its_own_and_is_shown_once_it_is
 
 def test_a_change_of_weights_shares_the_fleet_that_serves_also_after_a_failed_update(store):
     endpoint = create_endpoint(store, "ep")
-    store.mark_ready(endpoint.uid, 1, 2.0)
+    store.mark({endpoint.uid: Ready(1)}, 2.0)
     change(store, endpoint)
-    store.mark_failed(endpoint.uid, 2, "no such image", 3.0)
+    store.mark({endpoint.uid: Failed(2, "no such image")}, 3.0)
     failed = store.endpoint(REGION, "ep")
     assert (failed.status, failed.failure_reason, failed.config_name) == ("InService", "no such image", "Config")
     shared = change(store, failed, share=True, config=CONFIG)
     assert store.revision(shared.uid, 3).fleet == 1
-    store.mark_ready(endpoint.uid, 3, 4.0)
+    store.mark({endpoint.uid: Ready(3)}, 4.0)
     assert store.endpoint(REGION, "ep").failure_reason == ""
     change(store, shared)
     assert store.revision(shared.uid, 4).fleet == 4
@@ -270,14 +271,14 @@ def test_a_change_of_weights_shares_the_fleet_that_serves_also_after_a_failed_up
 
 def test_unused_revisions_are_deleted(store):
     uid = create_endpoint(store, "ep").uid
-    store.mark_ready(uid, 1, 1.0)
+    store.mark({uid: Ready(1)}, 1.0)
     shares = [True, True, False, False, True, True, True]
     for number, share in enumerate(shares, 2):
         change(store, store.endpoint(REGION, "ep"), share=share)
         if number != 5:
-            store.mark_ready(uid, number, float(number))
+            store.mark({uid: Ready(number)}, float(number))
         else:
-            store.mark_failed(uid, number, "why", 5.0)
+            store.mark({uid: Failed(number, "why")}, 5.0)
         kept = [earlier for earlier in range(1, number + 1) if store.revision(uid, earlier)]
         assert {number, number - 1 if number != 6 else 4} <= set(kept)
         assert len(kept) <= 4
@@ -288,11 +289,11 @@ def test_only_an_endpoint_in_service_is_changed_and_only_from_the_revision_that_
     endpoint = create_endpoint(store, "ep")
     with pytest.raises(NotInService):
         change(store, endpoint)
-    store.mark_ready(endpoint.uid, 1, 2.0)
+    store.mark({endpoint.uid: Ready(1)}, 2.0)
     change(store, endpoint)
     with pytest.raises(NotInService):
         change(store, endpoint, expected=2)
-    store.mark_ready(endpoint.uid, 2, 3.0)
+    store.mark({endpoint.uid: Ready(2)}, 3.0)
     with pytest.raises(NotInService):
         change(store, endpoint)
     store.mark_deleting(REGION, "ep", 5.0)
@@ -455,11 +456,11 @@ def test_a_reader_sees_each_change_once(store):
     names, removed, number = changed(store, None)
     assert (names, removed) == (["a", "b"], frozenset())
     assert changed(store, number) == ([], frozenset(), number)
-    store.mark_ready(uid, 1, 2.0)
+    store.mark({uid: Ready(1)}, 2.0)
     assert changed(store, number)[0] == ["a"]
     number = changed(store, number)[2]
     assert changed(store, number) == ([], frozenset(), number)
-    store.mark_failed(other.uid, 1, "no", 2.0)
+    store.mark({other.uid: Failed(1, "no")}, 2.0)
     store.mark_deleting(REGION, "a", 3.0)
     names, _, number = changed(store, number)
     assert names == ["a", "b"]
@@ -472,7 +473,7 @@ def test_a_reader_sees_each_change_once(store):
 def test_an_update_and_tags_are_changes_of_their_endpoint_alone(store):
     endpoint = create_endpoint(store, "a")
     create_endpoint(store, "b")
-    store.mark_ready(endpoint.uid, 1, 2.0)
+    store.mark({endpoint.uid: Ready(1)}, 2.0)
     number = store.changes().number
     change(store, endpoint)
     (stored,) = store.changes(number).endpoints
@@ -509,6 +510,6 @@ def test_changes_are_counted_on_in_a_file_that_an_earlier_version_wrote(store, p
     again = Store(path)
     names, removed, number = changed(again, None)
     assert (names, removed) == (["a"], frozenset())
-    again.mark_ready(endpoint.uid, 1, 2.0)
+    again.mark({endpoint.uid: Ready(1)}, 2.0)
     assert changed(again, number)[0] == ["a"]
     again.close()
