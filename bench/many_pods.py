@@ -49,6 +49,7 @@ from hostler.gateway.counters import Counters
 from hostler.gateway.faults import FaultScopes
 from hostler.gateway.pending import PendingRequests
 from hostler.gateway.routes import Routes
+from hostler.gateway.snapshot_file import SnapshotFile
 from hostler.settings import Settings
 from hostler.wire import gateway_messages
 from hostler.wire.door import Way
@@ -162,7 +163,13 @@ async def link(path: str, name: str) -> None:
     routes = Routes(counters)
     counts: Callable[[], gateway_messages.Counts] = lambda: gateway_messages.Counts(counters.sums(), 0, 0)  # noqa: E731
     await ControlLink(
-        Way(f"unix:{path}"), name, routes, PendingRequests(1000), counts, FaultScopes(lambda some: None)
+        Way(f"unix:{path}"),
+        name,
+        routes,
+        PendingRequests(1000),
+        counts,
+        FaultScopes(lambda some: None),
+        SnapshotFile(Path(f"{path}.{name}")),
     ).run()
 
 
@@ -185,7 +192,8 @@ class Control(fakes.Control):
 
     def __init__(self, folder: Path, table: Table, gateways: int) -> None:
         settings = Settings(data=folder, startup_timeout=LAST)
-        super().__init__(settings, table.connect, self._ends_no_gateway, gateways=gateways)
+        names = [f"g{number}" for number in range(gateways)]
+        super().__init__(settings, table.connect, self._ends_no_gateway, roster=lambda: names)
         self.passes: list[float] = []  # seconds of each
         make = self.reconciler._pass
 
@@ -198,7 +206,7 @@ class Control(fakes.Control):
 
         self.reconciler._pass = timed  # type: ignore[method-assign]
 
-    async def _ends_no_gateway(self, pid: int) -> None:
+    async def _ends_no_gateway(self, name: str) -> None:
         raise AssertionError("a gateway was silent for too long")
 
     def routed(self) -> int:
