@@ -98,7 +98,8 @@ class Cell:
             "registries": [{"pattern": f"{each}.dkr.ecr.*.amazonaws.com", "registry": registry} for each in _ACCOUNTS],
             "control": {"resources": _SMALL},
             "gateways": {"resources": _SMALL},
-            "instances": {"types": [{"type": "ml.*", "cpu": 1, "memory": "2GiB"}]},
+            "instances": {"types": [{"type": "ml.p4d.*", "cpu": 1000}, {"type": "ml.*", "cpu": 1, "memory": "2GiB"}]},
+            "settings": {"hold": 20},  # waiters learn at once what has come
             **more,
         }
 
@@ -220,12 +221,20 @@ class Cell:
 
     # --- endpoints
 
-    def configure(self, name: str, containers: list[dict[str, Any]], count: int = 1, mode: str = "") -> None:
-        """Create a model and an endpoint configuration of one variant."""
+    def configure(
+        self,
+        name: str,
+        containers: list[dict[str, Any]],
+        count: int = 1,
+        mode: str = "",
+        type: str = "ml.m5.large",
+        **more: Any,
+    ) -> None:
+        """Create a model and an endpoint configuration of one variant, with `more` members."""
         execution = {"InferenceExecutionConfig": {"Mode": mode}} if mode else {}
         self.sm.create_model(ModelName=name, ExecutionRoleArn=ROLE, Containers=containers, **execution)
-        variant = {"VariantName": "v", "ModelName": name, "InstanceType": "ml.m5.large", "InitialInstanceCount": count}
-        self.sm.create_endpoint_config(EndpointConfigName=name, ProductionVariants=[variant])
+        variant = {"VariantName": "v", "ModelName": name, "InstanceType": type, "InitialInstanceCount": count}
+        self.sm.create_endpoint_config(EndpointConfigName=name, ProductionVariants=[{**variant, **more}])
 
     def deploy(self, name: str, containers: list[dict[str, Any]], count: int = 1, mode: str = "") -> None:
         self.configure(name, containers, count, mode)

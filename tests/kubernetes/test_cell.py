@@ -56,7 +56,7 @@ def program(heading: str) -> str:
     return section.split("```python\n")[1].split("```")[0]
 
 
-def times(hostler: Cell, name: str) -> dict[str, Any]:
+def times(name: str) -> dict[str, Any]:
     """Return the definition of a container that multiplies by 3 (myimage1) or by 10 (myimage2)."""
     return {"Image": f"{ECR}/{name}:mytag", "ContainerHostname": name}
 
@@ -126,8 +126,8 @@ def test_many_models_of_awss_image_share_instances_and_none_answers_for_another(
 
 
 def test_no_call_is_lost_by_an_update_or_by_the_loss_of_a_container_a_pod_or_control(hostler: Cell) -> None:
-    hostler.deploy("steady", [times(hostler, "myimage1")], count=2)
-    hostler.configure("steady-2", [times(hostler, "myimage1"), times(hostler, "myimage2")], count=2, mode="Serial")
+    hostler.deploy("steady", [times("myimage1")], count=2)
+    hostler.configure("steady-2", [times("myimage1"), times("myimage2")], count=2, mode="Serial")
     hostler.wait_in_service("steady")
     before = {pod["metadata"]["name"] for pod in hostler.pods()}
 
@@ -184,29 +184,50 @@ def ready(hostler: Cell, namespace: str = "") -> set[str]:
 # --- troubles ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("name", "container", "type_", "reason"),
-    [
-        ("no-image", {"Image": f"{ECR}/none:mytag"}, "ml.m5.large", "(?i)image"),
-        ("no-model", {"Image": XGBOOST, "ModelDataUrl": f"s3://{BUCKET}/none.tar.gz"}, "ml.m5.large", "none.tar.gz"),
-        ("bad-model", {"Image": XGBOOST, "ModelDataUrl": f"s3://{BUCKET}/bad.tar.gz"}, "ml.m5.large", "(?i)xgboost"),
-    ],
-)
-def test_an_endpoint_that_cannot_be_says_why(
-    hostler: Cell, name: str, container: dict[str, Any], type_: str, reason: str
-) -> None:
+def test_endpoints_that_cannot_be_say_why_and_those_beside_them_serve_on(hostler: Cell) -> None:
     hostler.s3.put_object(Bucket=BUCKET, Key="bad.tar.gz", Body=targets.archive({"nothing": b"of use"}))
-    hostler.deploy(name, [container])
-    status = eventually(lambda: (found := hostler.status(name))[0] != "Creating" and found, f"{name} has failed")
+    troubles = {
+        "no-image": ({"Image": f"{ECR}/none:mytag"}, "(?i)image.*none:mytag"),
+        "bad-model": ({"Image": XGBOOST, "ModelDataUrl": f"s3://{BUCKET}/bad.tar.gz"}, "(?i)xgboost"),
+    }
+    hostler.deploy("beside", [times("myimage1")])
+    for name, (container, _) in troubles.items():
+        hostler.deploy(name, [container])
+    hostler.wait_in_service("beside")
+    for name, (_, reason) in troubles.items():
+        status = eventually(lambda name=name: is_settled(hostler.status(name)), f"{name} has failed")
+        assert status[0] == "Failed"
+        assert re.search(reason, status[1]), status
+    assert invoke(hostler, "beside", Body="2") == b"6.0"
+    # An update to what cannot be: the old instances serve on.
+    hostler.sm.update_endpoint(EndpointName="beside", EndpointConfigName="no-image")
+    status = eventually(lambda: is_settled(hostler.status("beside")), "the update has failed")
+    assert re.search(troubles["no-image"][1], status[1]), status
+    assert invoke(hostler, "beside", Body="2") == b"6.0"
+    for name in ("beside", *troubles):
+        hostler.delete(name)
+
+
+@pytest.mark.slow
+def test_an_instance_that_fits_on_no_node_fails_with_a_capacity_error(hostler: Cell) -> None:
+    hostler.configure(
+        "large", [times("myimage1")], type="ml.p4d.24xlarge", ContainerStartupHealthCheckTimeoutInSeconds=60
+    )
+    hostler.sm.create_endpoint(EndpointName="large", EndpointConfigName="large")
+    status = eventually(lambda: is_settled(hostler.status("large")), "it has failed")
     assert status[0] == "Failed"
-    assert re.search(reason, status[1]), status
-    hostler.delete(name)
+    assert "CapacityError" in status[1]
+    hostler.delete("large")
+
+
+def is_settled(status: tuple[str, str]) -> tuple[str, str] | None:
+    return None if status[0] in ("Creating", "Updating") else status
 
 
 def test_the_roles_of_the_chart_allow_what_hostler_does(hostler: Cell) -> None:
     if not hostler.cluster:
         pytest.skip("a real API server keeps no account of rights")
-    hostler.deploy("rights", [times(hostler, "myimage1")], count=2)
+    hostler.deploy("rights", [times("myimage1")], count=2)
     hostler.wait_in_service("rights")
     assert json.loads(f"[{invoke(hostler, 'rights', Body='1').decode()}]") == [3.0]
     hostler.delete("rights")
