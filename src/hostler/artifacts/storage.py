@@ -24,7 +24,7 @@ import os
 import secrets
 import shutil
 import stat
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Hashable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Literal, NamedTuple, ParamSpec, Protocol, TypeVar
@@ -62,8 +62,12 @@ async def in_thread(function: Callable[_P, _T], *arguments: _P.args, **named: _P
 
 class Storage(Protocol):
     """The artifacts of one container. Calls for one model id come one at a time, but a fetch may come while the target
-    before it is taken out. After a restart of control `known` comes first.
+    before it is taken out. After a restart of control `known` comes first. Storages with the same `disk` share one, and
+    they alone can make room for each other.
     """
+
+    @property
+    def disk(self) -> Hashable: ...
 
     async def known(self, held: Collection[str]) -> dict[str, Placed]:
         """Return the targets in place, by model id, acquired again.
@@ -136,6 +140,10 @@ class LocalStorage:
         self._notes: dict[str, _Note] = {}  # by name; all that are on disk
         self._in_place: dict[str, _InPlace] = {}  # by name
         self._leaving: dict[str, asyncio.Future[None]] = {}  # model id -> the removal of its files
+
+    @property
+    def disk(self) -> Path:
+        return self._cache.root
 
     async def known(self, held: Collection[str]) -> dict[str, Placed]:
         return await in_thread(self._known, held)

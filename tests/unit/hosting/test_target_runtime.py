@@ -7,9 +7,13 @@ import json
 from pathlib import Path
 
 import pytest
-from ground import PATIENCE, Container, Ground, passes, status
+from ground import PATIENCE, Container, Engine, Ground, passes, status
 
+from hostler.artifacts.storage import Storage
 from hostler.core.targets import placement
+from hostler.core.targets.placed import Placed
+from hostler.engines.engine import InstanceLaunch
+from hostler.errors import DiskFull
 from hostler.hosting import clock
 from hostler.wire.http_request import Request
 
@@ -318,6 +322,46 @@ async def test_idle_targets_make_way_on_a_full_disk(ground: Ground) -> None:
         assert not gateway.refused
         assert gateway.where("c")
         assert not gateway.where("a")
+
+
+class OwnDisk:
+    """A container's storage on a disk of its own, which has no room for a target called `large`."""
+
+    def __init__(self, storage: Storage) -> None:
+        self.disk = id(self)
+        self._storage = storage
+
+    async def fetch(self, model_id: str, target: str, bucket: str, key: str, failed: str = "") -> Placed:
+        if target == "large":
+            raise DiskFull("There is no room.")
+        return await self._storage.fetch(model_id, target, bucket, key, failed)
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._storage, name)
+
+
+class Machines(Engine):
+    """Each instance is on a machine of its own."""
+
+    async def prepare(self, launch: InstanceLaunch) -> tuple[Storage, ...]:
+        return tuple(map(OwnDisk, await super().prepare(launch)))
+
+
+async def test_idle_targets_make_way_on_no_other_machines_disk(ground: Ground) -> None:
+    ground.engine = Machines(ground.folder / "c", lambda _: Container())
+    async with ground.control() as (reconciler, gateway):
+        await status(reconciler, ground.endpoint(2), "InService")
+        before: dict[str, str] = {}
+        for name in "abcdefgh":
+            ground.put(f"p/{name}")
+            gateway.need(name)
+            await gateway.until(lambda name=name: gateway.where(name))
+            (before[name],) = gateway.where(name)
+        assert len(set(before.values())) == 2
+        gateway.need("large")
+        await gateway.until(lambda: gateway.refused)
+        left = {before[name] for name in before if not gateway.where(name)}
+        assert len(left) == 1
 
 
 async def test_a_target_that_ends_its_container_while_it_is_loaded_is_refused_before_it_ends_another(

@@ -34,6 +34,8 @@ pytestmark = pytest.mark.simulated
 class ToyStorage:
     """A storage without a disk: an artifact is where its name is."""
 
+    disk = "none"
+
     def __init__(self) -> None:
         self.placed: dict[str, Placed] = {}
 

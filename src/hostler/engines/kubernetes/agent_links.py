@@ -83,7 +83,7 @@ class _Agent:
         self.link: _Link | None = None
         self.linked = asyncio.Event()  # the link may be used
         self._numbers = itertools.count(1)
-        self.storages = tuple(RemoteStorage(n, self.ask, self.tell) for n in range(len(containers)))
+        self.storages = tuple(RemoteStorage(n, instance, self.ask, self.tell) for n in range(len(containers)))
 
     async def attend(self, frames: Frames[Up], welcome: Welcome) -> None:
         """Use a link until it ends. A link that was there before ends: its agent has not noticed that yet, or is gone.

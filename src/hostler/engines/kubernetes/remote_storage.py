@@ -38,10 +38,11 @@ Ask = Callable[[Callable[[int], Request]], Awaitable[Up]]  # sends the request o
 
 class RemoteStorage:
     """Storage over a link. `ask` waits for a link, and raises StorageUnavailable if there is none for too long; `tell`
-    sends what needs no answer, if there is a link.
+    sends what needs no answer, if there is a link. `disk`: that of its instance.
     """
 
-    def __init__(self, container: int, ask: Ask, tell: Callable[[Down], None]) -> None:
+    def __init__(self, container: int, disk: str, ask: Ask, tell: Callable[[Down], None]) -> None:
+        self.disk = disk
         self._container = container
         self._ask = ask
         self._tell = tell

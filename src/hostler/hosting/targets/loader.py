@@ -110,13 +110,14 @@ class TargetLoader:
 
     async def _fetch_with_room(self, at: InstanceTargets, target: str, key: str, failed: str) -> Placed:
         """Fetch; while the disk is full of resident targets, idle ones leave one by one. Raises ArtifactError."""
-        model_id = names.model_id(self._bucket, key)
+        model_id, storage = names.model_id(self._bucket, key), at.container.storage
         while True:
             try:
-                return await at.container.storage.fetch(model_id, target, self._bucket, key, failed)
+                return await storage.fetch(model_id, target, self._bucket, key, failed)
             except DiskFull:
                 departed = self._departed
-                if not any(_free_disk(each) for each in (at, *self._instances)):
+                sharing = [each for each in self._instances if each.container.storage.disk == storage.disk]
+                if not any(_free_disk(each) for each in (at, *sharing)):
                     raise
                 try:
                     async with asyncio.timeout(ROOM_TIMEOUT):
