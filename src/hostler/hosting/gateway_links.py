@@ -14,6 +14,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 
 from hostler.hosting import clock
+from hostler.hosting.gateway_counts import GatewayCounts
 from hostler.wire import gateway_messages
 from hostler.wire.door import Enter, Knock, Peer
 from hostler.wire.frames import Frames
@@ -45,10 +46,11 @@ class Gateway:
         """What no other process is called."""
         return f"{self.name}.{self.pid}"
 
-    def leave_counts(self, counts: dict[str, gateway_messages.Counts]) -> None:
-        """Leave its last counts to those of gateways that are gone, by process."""
+    def leave_counts(self, gone: GatewayCounts) -> None:
+        """Leave its last counts to those of gateways that are gone."""
         if self.counts:
-            counts[self.process], self.counts = self.counts, None
+            gone.leave(self.process, self.counts)
+            self.counts = None
 
     counts: gateway_messages.Counts | None = None
 
@@ -92,7 +94,7 @@ class Gateways:
         self._routed: dict[str, frozenset[str]] = {}  # endpoint key -> the instances in its route
         self._draining: dict[str, set[Gateway]] = {}  # instance -> gateways that have answered Drain
         self._answers = asyncio.Condition()  # notified when a gateway has answered, or is gone
-        self._last_counts: dict[str, gateway_messages.Counts] = {}  # of gateways that are gone, by process
+        self._gone = GatewayCounts()
 
     # --- what is published ----------------------------------------------------------------------------------------
 
@@ -210,7 +212,7 @@ class Gateways:
 
     def counts(self) -> list[gateway_messages.Counts]:
         """The last counts of every gateway that was ever linked with this control."""
-        return [*self._last_counts.values(), *(g.counts for g in self.linked if g.counts)]
+        return [*self._gone.all(), *(g.counts for g in self.linked if g.counts)]
 
     def close_silent(self, now: float) -> list[Gateway]:
         """Close the links of gateways that have sent nothing for too long; return these gateways."""
@@ -238,8 +240,8 @@ class Gateways:
         for other in self.linked:
             if other.name == gateway.name:  # it has ended, or has lost that link: it knows first
                 other.frames.abort()
-                other.leave_counts(self._last_counts)
-        gateway.counts = self._last_counts.pop(gateway.process, None)  # it counts on
+                other.leave_counts(self._gone)
+        gateway.counts = self._gone.resume(gateway.process)  # it counts on
         self.linked.add(gateway)
         residents = tuple(resident for resident in self.residents.values() if self._is_routed(resident))
         routes = tuple(self.routes.values())
@@ -293,7 +295,7 @@ class Gateways:
 
     def _unlink(self, gateway: Gateway) -> None:
         self.linked.discard(gateway)
-        gateway.leave_counts(self._last_counts)
+        gateway.leave_counts(self._gone)
         for key in list(self._withdrawals):  # its requests ended with it
             self._answered(gateway, key, busy=False)
 
