@@ -87,20 +87,22 @@ def beside(door: str, listened: str) -> str:
 
 
 def bind(address: str) -> socket.socket:
-    """Return a socket that listens on a `tcp:` or `tls:` address. Raises OSError."""
+    """Return a socket that listens on a `tcp:` or `tls:` address, where a peer may read late. Raises OSError."""
     _, host, port = split(address)
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0][0]
         sock = socket.create_server((host, port), family=family, backlog=_BACKLOG, dualstack_ipv6=host == "::")
     except OSError as error:
         raise OSError(f"{address} cannot be listened on: {error.strerror or error}") from None
-    _watch(sock)
+    silence.probe(sock)
     return sock
 
 
 def _watch(sock: socket.socket) -> None:
-    """Let a connection, or those that a listener accepts, end 2.5 s after the peer's machine is gone. A peer that reads
-    nothing for so long is given up, too: a link begins anew then."""
+    """Let a link, or those that a listener accepts, end 2.5 s after the peer's machine is gone.
+
+    A peer that reads nothing for so long is given up, too, and the link begins anew.
+    """
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     silence.probe(sock)
     silence.limit(sock)
@@ -118,7 +120,9 @@ async def listen(address: str, accept: Accept, certificates: Certificates | None
         return await asyncio.start_unix_server(accept, place)
     context = _needed(address, certificates).server() if kind == "tls" else None
     handshake = _HANDSHAKE if context else None
-    return await asyncio.start_server(accept, sock=bind(address), ssl=context, ssl_handshake_timeout=handshake)
+    sock = bind(address)
+    _watch(sock)
+    return await asyncio.start_server(accept, sock=sock, ssl=context, ssl_handshake_timeout=handshake)
 
 
 def listening(server: asyncio.Server, address: str) -> str:

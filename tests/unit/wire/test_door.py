@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import socket
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -240,6 +242,31 @@ async def test_what_cannot_be_listened_on_is_said(tmp_path: Path) -> None:
         await opened.serve("tls:127.0.0.1:0", UnixDoor(), Certificates(tmp_path / "none"))
     with pytest.raises(UserError, match=r"tcp:192\.0\.2\.1:0 cannot be listened on"):
         await opened.serve("tcp:192.0.2.1:0", UnixDoor())
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="these options are Linux's")
+async def test_a_link_ends_soon_after_its_other_end_is_gone_and_the_api_lets_a_peer_read_late() -> None:
+    accepted: asyncio.Queue[tuple[int, int]] = asyncio.Queue()
+
+    def options(sock: socket.socket) -> tuple[int, int]:
+        """Whether a silent peer is asked, and the milliseconds that it may leave what is sent unread."""
+        timeout = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT)
+        return sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE), timeout
+
+    async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        accepted.put_nowait(options(writer.get_extra_info("socket")))
+        writer.close()
+
+    server = await transport.listen("tcp:127.0.0.1:0", accept)
+    _, writer = await transport.dial(transport.listening(server, "tcp:127.0.0.1:0"))
+    assert options(writer.get_extra_info("socket")) == (1, 2500)
+    assert await asyncio.wait_for(accepted.get(), GUARD) == (1, 2500)
+    writer.close()
+    server.close()
+    with transport.bind("tcp:127.0.0.1:0") as api, socket.create_connection(api.getsockname()):
+        connection, _ = api.accept()
+        with connection:
+            assert options(connection) == (1, 0)
 
 
 @pytest.mark.parametrize(
