@@ -13,7 +13,7 @@ import secrets
 from collections.abc import Callable, Collection
 
 from hostler.engines.kubernetes.remote_storage import RemoteStorage
-from hostler.errors import StorageUnavailable
+from hostler.errors import ArtifactError, StorageUnavailable
 from hostler.settings import Settings
 from hostler.wire import agent_messages
 from hostler.wire.agent_messages import ContainerRoom, Down, Go, Look, Looked, Request, Serving, Up, Welcome
@@ -113,7 +113,7 @@ class _Agent:
         try:
             for storage in self.storages:
                 await storage.resume(link.ask)
-        except (StorageUnavailable, _LinkEnded) as error:
+        except (ArtifactError, _LinkEnded) as error:
             logger.warning("the agent of %s cannot go on: %s", self.instance, error)
             link.frames.close()
         else:
