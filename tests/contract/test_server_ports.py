@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import http.client
 import json
 import os
 import signal
@@ -159,3 +160,10 @@ def test_calls_in_flight_at_a_port_end_before_its_server_does(tmp_path: Path) ->
             server.process.send_signal(signal.SIGTERM)
             assert connection.getresponse().read() == b"1"
         assert server.process.wait(20) == 0
+
+
+@pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="this machine has no IPv6")
+def test_a_port_is_one_of_ipv6_too(server: Container) -> None:
+    port = loaded(server, "a")
+    with contextlib.closing(http.client.HTTPConnection("::1", port, timeout=60)) as connection:
+        assert containers_of_ours.ask(connection, "GET", "/ping").status == 200

@@ -6,9 +6,9 @@ Gateways keep a connection to it open, on which they send nothing: its silence m
 from __future__ import annotations
 
 import math
-import socket
 
 from hostler.agent.memory import Memory
+from hostler.wire.everywhere import listen_everywhere
 from hostler.wire.http_reader import ConnectionLimits
 from hostler.wire.http_request import Request
 from hostler.wire.http_server import Server, serve
@@ -26,10 +26,4 @@ async def open_page(memory: Memory, port: int = PORT) -> Server:
         status = 404 if yes is None else 200 if yes else 503
         request.answer(status, b"" if yes is None else b"yes\n" if yes else b"no\n", "text/plain")
 
-    return await serve(handle, sock=_listener(port), limits=_LIMITS)
-
-
-def _listener(port: int) -> socket.socket:
-    if socket.has_dualstack_ipv6():
-        return socket.create_server(("::", port), family=socket.AF_INET6, dualstack_ipv6=True)
-    return socket.create_server(("", port))
+    return await serve(handle, sock=listen_everywhere(port), limits=_LIMITS)

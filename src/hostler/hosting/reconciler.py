@@ -41,7 +41,7 @@ from hostler.store.thread import StoreThread
 
 log = logging.getLogger("hostler.reconciler")
 
-OUTCOMES = 100  # written by one pass
+OUTCOMES = 500  # written by one pass
 ENDED_GRACE = 1.0  # seconds from SIGTERM to SIGKILL for what is left of an instance that has ended
 
 

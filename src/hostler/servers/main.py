@@ -33,6 +33,7 @@ from hostler.servers.runners.process import ProcessFactory
 from hostler.servers.runners.process_loader import ProcessLoader
 from hostler.servers.runners.runner import Loader, LoadFailed
 from hostler.servers.worker_pool import WorkerPool
+from hostler.wire.everywhere import listen_everywhere
 from hostler.wire.http_reader import ConnectionLimits
 from hostler.wire.http_server import serve
 
@@ -183,7 +184,7 @@ def _listener(port: int, everywhere: bool) -> socket.socket:
     Raises ValueError, with the reason, if that is impossible.
     """
     try:
-        return socket.create_server(("0.0.0.0" if everywhere else "127.0.0.1", port), backlog=4096)
+        return listen_everywhere(port) if everywhere else socket.create_server(("127.0.0.1", port), backlog=4096)
     except (OSError, OverflowError) as error:
         raise ValueError(
             f"the server cannot listen on port {port}: {getattr(error, 'strerror', '') or error}"

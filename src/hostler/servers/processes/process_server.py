@@ -7,7 +7,6 @@ own models alone.
 from __future__ import annotations
 
 import asyncio
-import socket
 from collections.abc import Callable
 
 import msgspec
@@ -15,6 +14,7 @@ import msgspec
 from hostler.contract import PING
 from hostler.servers.processes.protocol import LISTEN
 from hostler.text import is_count
+from hostler.wire.everywhere import listen_everywhere
 from hostler.wire.http_reader import ConnectionLimits
 from hostler.wire.http_request import Request
 from hostler.wire.http_server import Server, serve
@@ -52,7 +52,7 @@ class ProcessServer:
     async def _open(self, request: Request, port: int) -> None:
         """Listen on a port, and answer 200; 409 if that is impossible."""
         try:
-            listener = socket.create_server(("0.0.0.0", port), backlog=4096)
+            listener = listen_everywhere(port)
             self._servers.append(await serve(self._on_port, sock=listener, limits=self._limits))
         except (OSError, OverflowError) as error:
             request.answer(409, str(error).encode(), "text/plain")
