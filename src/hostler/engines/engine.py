@@ -47,6 +47,7 @@ class InstanceLaunch(msgspec.Struct, frozen=True):
     isolated: bool = False
     type: str = ""  # InstanceType, such as ml.m5.large
     spread: str = ""  # [a-z0-9.-]{1,63}; instances with the same are put on different machines, where there are such
+    avoid: tuple[str, ...] = ()  # machines that do not answer, as reports name them: it is put on others
 
 
 class ContainerReport(msgspec.Struct, frozen=True):

@@ -65,6 +65,7 @@ class FakeEngine:
         self.pooled = 0
         self.started: list[FakeContainer] = []  # every successful start, in order
         self.stopped: list[tuple[str, float]] = []  # every stop as (instance, grace), in order
+        self.avoided: dict[str, tuple[str, ...]] = {}  # instance -> the machines that its launch avoids
         self.in_service: frozenset[str] = frozenset()  # instances that get requests
         self._instances: dict[str, _Instance] = {}
         self._reports: dict[str, dict[str, object]] = {}  # instance -> what `report` set
@@ -85,6 +86,7 @@ class FakeEngine:
         mine = [n for n, each in enumerate(launch.containers) if each.server is None or self.mine(each.server)]
         rooms = await self.rooms.prepare(launch, mine)
         instance = self._instances.setdefault(launch.id, _Instance(launch))
+        self.avoided[launch.id] = launch.avoid
         instance.launch, instance.rooms = launch, dict(zip(mine, rooms, strict=True))
         return tuple(room.storage for room in rooms)
 

@@ -42,11 +42,9 @@ SENT_BY_OTHERS = (-signal.SIGKILL, -signal.SIGTERM, 128 + signal.SIGKILL, 128 + 
 class Instance:
     """One running copy of a variant's containers: `begin()`, then `retire()`, then `stop()`."""
 
-    def __init__(self, platform: Platform, key: InstanceKey, variant: VariantSpec) -> None:
+    def __init__(self, platform: Platform, key: InstanceKey, variant: VariantSpec, avoid: tuple[str, ...] = ()) -> None:
         settings = platform.settings
-        self.key = key
-        self.id = key.id
-        self.variant = variant
+        self.key, self.id, self.variant = key, key.id, variant
         budget = settings.startup_timeout if variant.download_timeout is None else variant.download_timeout
         specs = variant.model.containers
         self.containers = tuple(
@@ -64,7 +62,7 @@ class Instance:
         self.culprits: tuple[Container, ...] = ()  # the containers whose failure ended it
         self.unheard = False  # the last ping was missed, and nothing says that its machine is there
         self.lost = False  # it was given up, because its machine is gone
-        self.platform = platform
+        self.platform, self._avoid = platform, avoid  # `avoid`: machines that do not answer
         self._startup = settings.startup_timeout if variant.startup_timeout is None else variant.startup_timeout
         self._task: asyncio.Task[None] | None = None
         self._ping_now = asyncio.Event()
@@ -212,7 +210,9 @@ class Instance:
         if missing:
             self._move("fetch")
         engine = self.platform.engine
-        await launch.prepare(engine, self.key, self.variant, self.containers, self._startup, lambda: self.report)  # 1.
+        await launch.prepare(  # 1.
+            engine, self.key, self.variant, self.containers, self._startup, lambda: self.report, self._avoid
+        )
         await launch.fetch(missing)  # 2.
         self._move("start")
         if missing:  # 3.

@@ -101,7 +101,9 @@ class Instances(Mapping[str, Instance]):
 
     def _begin(self, key: InstanceKey, variant: VariantSpec, adopted: InstanceReport | None) -> None:
         self._platform.logs.belongs(key.uid, key.endpoint_key)
-        instance = self._by_id[key.id] = self._of[key.uid][key.id] = Instance(self._platform, key, variant)
+        silent = {other.report.machine for other in self.values() if other.lost} - {""}
+        instance = Instance(self._platform, key, variant, tuple(sorted(silent)))
+        self._by_id[key.id] = self._of[key.uid][key.id] = instance
         instance.begin(adopted)
 
     # --- loss -----------------------------------------------------------------------------------------------------

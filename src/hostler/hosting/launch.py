@@ -20,16 +20,16 @@ from hostler.hosting.instance_key import InstanceKey
 
 async def prepare(
     engine: Engine, key: InstanceKey, variant: VariantSpec, containers: Sequence[Container], seconds: float,
-    report: Callable[[], InstanceReport],
+    report: Callable[[], InstanceReport], avoid: tuple[str, ...] = (),
 ) -> None:  # fmt: skip
     """Have the engine make room, also for what runs already: so each container gets its storage.
 
     `report`: returns what the engine says of the instance now. Its trouble may change for as long as it takes, such as
-    the pull of a large image; it may stay the same for so many `seconds`.
+    the pull of a large image; it may stay the same for so many `seconds`. `avoid`: machines that do not answer.
     """
     launch = InstanceLaunch(
         key.id, key.labels(), tuple(container.launch() for container in containers),
-        variant.model.network_isolation, variant.instance_type, key.spread,
+        variant.model.network_isolation, variant.instance_type, key.spread, avoid,
     )  # fmt: skip
     try:
         async with _while_it_changes(lambda: report().trouble, seconds):

@@ -51,7 +51,7 @@ def _against(pod: Object, node: Object, nodes: Sequence[Object], placed: Sequenc
             return f"node(s) had untolerated taint {{{taint['key']}: {taint.get('value', '')}}}"
     wanted = (((spec.get("affinity") or {}).get("nodeAffinity") or {}).get(_REQUIRED) or {}).get("nodeSelectorTerms")
     if any(labels.get(key) != value for key, value in (spec.get("nodeSelector") or {}).items()) or (
-        wanted and not any(matches({"matchExpressions": each.get("matchExpressions") or []}, labels) for each in wanted)
+        wanted and not any(_selected(node, each) for each in wanted)
     ):
         return "node(s) didn't match Pod's node affinity/selector"
     used: Counter[str] = Counter()
@@ -72,6 +72,14 @@ def _against(pod: Object, node: Object, nodes: Sequence[Object], placed: Sequenc
             if domain is None or counts[domain] + 1 - min(counts.values()) > each["maxSkew"]:
                 return "node(s) didn't match pod topology spread constraints"
     return ""
+
+
+def _selected(node: Object, term: Object) -> bool:
+    """Return whether a term of a node selector is true of a node."""
+    labels, fields = node["metadata"].get("labels") or {}, {"metadata.name": node["metadata"]["name"]}
+    return matches({"matchExpressions": term.get("matchExpressions") or []}, labels) and matches(
+        {"matchExpressions": term.get("matchFields") or []}, fields
+    )
 
 
 _REQUIRED = "requiredDuringSchedulingIgnoredDuringExecution"

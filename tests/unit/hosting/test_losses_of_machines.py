@@ -29,6 +29,7 @@ async def test_an_instance_on_a_machine_that_all_call_silent_is_replaced_at_once
             gateway.call_down(second)
             await gateway.until(lambda: gateway.places() == [first, new])
             assert clock.now() - begun < 5.0
+            assert (ground.engine.avoided[first], ground.engine.avoided[new]) == ((), ("node-2/zone-b",))
             assert reconciler.instances[second].reason.startswith("The machine node-2/zone-b of an instance of")
             assert record(reconciler, uid).status == "InService"
         ground.engine.cannot_stop.clear()

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 
 import msgspec
 from lightkube.models.core_v1 import (
+    Affinity,
     Capabilities,
     ConfigMapProjection,
     Container,
@@ -31,6 +32,10 @@ from lightkube.models.core_v1 import (
     Lifecycle,
     LifecycleHandler,
     LocalObjectReference,
+    NodeAffinity,
+    NodeSelector,
+    NodeSelectorRequirement,
+    NodeSelectorTerm,
     ObjectFieldSelector,
     PodSecurityContext,
     PodSpec,
@@ -190,6 +195,7 @@ def pod(launch: InstanceLaunch, size: PodSize, cell: Cell) -> Pod:
                 seccompProfile=SeccompProfile(type="RuntimeDefault"),
             ),
             topologySpreadConstraints=_spread(spread, cell) if spread else None,
+            affinity=_not_on(launch.avoid) if launch.avoid else None,
             nodeSelector=size.node_selector or None,
             tolerations=_tolerations(size),
             priorityClassName=table.priority_class or None,
@@ -336,6 +342,15 @@ def _spread(spread: str, cell: Cell) -> list[TopologySpreadConstraint]:
         )
         for key in (ZONE, "kubernetes.io/hostname")
     ]
+
+
+def _not_on(machines: tuple[str, ...]) -> Affinity:
+    """Keep a pod from these nodes: Kubernetes puts pods on a lost one for 40 s, and spread makes that the first."""
+    nodes = [machine.partition("/")[0] for machine in machines]
+    others = [NodeSelectorRequirement(key="metadata.name", operator="NotIn", values=[node]) for node in nodes]
+    term = NodeSelectorTerm(matchFields=others)
+    required = NodeSelector(nodeSelectorTerms=[term])
+    return Affinity(nodeAffinity=NodeAffinity(requiredDuringSchedulingIgnoredDuringExecution=required))
 
 
 def _tolerations(size: PodSize) -> list[Toleration]:

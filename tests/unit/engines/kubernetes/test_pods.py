@@ -217,6 +217,14 @@ def test_instances_of_a_variant_are_spread_over_zones_and_nodes_as_far_as_it_can
         assert all(each["labelSelector"] == {"matchLabels": labels} for each in constraints)
 
 
+def test_a_pod_is_kept_from_the_nodes_of_machines_that_do_not_answer() -> None:
+    assert "affinity" not in made()["spec"]
+    launch = alone(THEIRS, avoid=("node-1/zone-a", "node-2/"))
+    required = made(launch)["spec"]["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]
+    fields = [{"key": "metadata.name", "operator": "NotIn", "values": [node]} for node in ("node-1", "node-2")]
+    assert required == {"nodeSelectorTerms": [{"matchFields": fields}]}
+
+
 def test_ours_are_restricted_and_theirs_get_no_more_rights_and_only_by_a_setting_no_root() -> None:
     ours, theirs = (each["securityContext"] for each in made()["spec"]["containers"])
     assert ours["runAsNonRoot"]
