@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 import pytest
 import targets
+from fake_cluster.access import Question
 
 import helm_chart
 from cell import ECR, ROLE, Cell, Load, cell, eventually, is_real
@@ -224,12 +224,36 @@ def is_settled(status: tuple[str, str]) -> tuple[str, str] | None:
     return None if status[0] in ("Creating", "Updating") else status
 
 
-def test_the_roles_of_the_chart_allow_what_hostler_does(hostler: Cell) -> None:
+def test_the_roles_of_the_chart_allow_what_hostler_does_and_nothing_more(hostler: Cell) -> None:
     if not hostler.cluster:
         pytest.skip("a real API server keeps no account of rights")
     hostler.deploy("rights", [times("myimage1")], count=2)
     hostler.wait_in_service("rights")
-    assert json.loads(f"[{invoke(hostler, 'rights', Body='1').decode()}]") == [3.0]
+    assert invoke(hostler, "rights", Body="1") == b"3.0"
+    eventually(
+        lambda: hostler.read("poddisruptionbudgets", "--namespace", hostler.instances)["items"], "a budget is there"
+    )
+    hostler.sm.update_endpoint_weights_and_capacities(
+        EndpointName="rights", DesiredWeightsAndCapacities=[{"VariantName": "v", "DesiredInstanceCount": 3}]
+    )
+    hostler.wait_in_service("rights")
+    eventually(lambda: len(ready(hostler)) == 3, "there are three instances")
     hostler.delete("rights")
     hostler.no_pods_left()
     assert not hostler.cluster.rights_missed()
+    account = f"system:serviceaccount:{hostler.namespace}:hostler-control"
+    used = hostler.cluster.rights_used(account)
+    assert granted(hostler) == used
+
+
+def granted(hostler: Cell) -> set[Question]:
+    """Return what the chart's roles let control do."""
+    roles = [*hostler.read("roles", "--all-namespaces")["items"], *hostler.read("clusterroles")["items"]]
+    return {
+        Question(verb, group, *resource.partition("/")[::2], role["metadata"].get("namespace", ""))
+        for role in roles
+        for rule in role["rules"]
+        for group in rule["apiGroups"]
+        for resource in rule["resources"]
+        for verb in rule["verbs"]
+    }
