@@ -219,6 +219,16 @@ class Cell:
         assert done.returncode == 0, f"{done.stdout}\n{done.stderr}\n{self.report()}"
         return json.loads(done.stdout.splitlines()[-1])
 
+    def command(self, *words: str) -> str:
+        """Run one of hostler's commands, and return its output."""
+        port = self.url.rpartition(":")[2]
+        environment = {"PATH": os.environ["PATH"], "HOME": str(self.folder), **self.variables}
+        environment |= {"HOSTLER_PORT": port, "HOSTLER_SIGNATURES": "verify"}
+        command = [sys.executable, "-m", "hostler.cli", *words]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
     # --- endpoints
 
     def configure(

@@ -88,6 +88,8 @@ print(json.dumps([price, json.loads(added["Body"].read())[0]]))
     assert answers == pytest.approx([expected["Houston_TX"], expected["Chicago_IL"]], rel=1e-6)
     nodes = {pod["spec"]["nodeName"] for pod in hostler.pods()}
     assert len(hostler.pods()) == 2
+    listed = hostler.command("ls")
+    assert all(node in listed for node in nodes), listed
     if hostler.cluster:
         zones = {hostler.read("node", each)["metadata"]["labels"]["topology.kubernetes.io/zone"] for each in nodes}
         assert zones == {"a", "b"}
