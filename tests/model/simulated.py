@@ -45,6 +45,10 @@ class Loop(asyncio.SelectorEventLoop):
     def time(self) -> float:
         return self._jumping.now
 
+    def stand_still(self, seconds: float) -> None:
+        """Let time pass in which this loop does nothing."""
+        self._jumping.now += seconds
+
     def run_in_executor(self, executor: Any, function: Callable[..., T], *arguments: Any) -> asyncio.Future[T]:
         """An executor that is given has one thread: its jobs run in the order of the calls."""
         future: asyncio.Future[T] = self.create_future()

@@ -26,6 +26,7 @@ from hostler.wire.http_call import Reply, call
 from hostler.wire.http_client import ConnectionPool
 from hostler.wire.http_exchange import CallFailed, CallTimedOut
 
+STOOD_STILL = 1.0  # seconds after a call's time is up at which it is ended too late to say anything of the container
 LOG_TAIL = 16 * 1024  # bytes at the end of a container's log that are searched for the cause of its failure
 
 Shape = TypeVar("Shape")
@@ -120,7 +121,7 @@ class Container:
         """Check its health: GET /ping, and GET /models right after it if it is multi-model (§5.4). None: healthy."""
         for path in (contract.PING, contract.MODELS) if self.multi_model else (contract.PING,):
             try:
-                reply = await self.call("GET", path, timeout=contract.PING_TIMEOUT)
+                reply = await self._ask(path)
             except CallFailed as error:
                 return Ping(path, timed_out=isinstance(error, CallTimedOut))
             if reply.status != 200:
@@ -128,6 +129,16 @@ class Container:
             if path == contract.PING and not self.foreign:
                 self._update_workers(reply)
         return None
+
+    async def _ask(self, path: str) -> Reply:
+        """GET a page, and again if its time was up while control itself stood still. Raises CallFailed."""
+        while True:
+            begun = clock.now()
+            try:
+                return await self.call("GET", path, timeout=contract.PING_TIMEOUT)
+            except CallTimedOut:
+                if clock.now() - begun < contract.PING_TIMEOUT + STOOD_STILL:
+                    raise
 
     def _update_workers(self, reply: Reply) -> None:
         """Take the workers' addresses from the ping of one of our own servers."""

@@ -495,6 +495,24 @@ async def test_an_instance_whose_machine_answers_ends_after_three_pings_as_ever(
     await stopped(instance)
 
 
+@pytest.mark.parametrize("turns", range(6))
+async def test_a_control_that_stands_still_while_it_pings_misses_no_ping(stage: Stage, turns: int) -> None:
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, Loop)
+    instance = stage.instance(ours())
+    instance.begin()
+    await stage.until(instance, "ready")
+    for _ in range(6):
+        instance.doubt()
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        loop.stand_still(10.0)
+        await asyncio.sleep(1.0)
+    assert instance.state == "ready"
+    assert not stage.platform.metrics.pings_missed
+    await stopped(instance)
+
+
 async def test_an_engine_that_cannot_stop_an_instance_just_now_is_asked_again(stage: Stage) -> None:
     instance = stage.instance(ours())
     instance.begin()
