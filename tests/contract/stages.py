@@ -51,6 +51,9 @@ class Stage:
     ours = True  # it is one of hostler's own servers
     program = ""  # of a command
     isolates = True  # a container may be without a network
+    measures = True  # its processes can be looked at: their memory, their ports
+    kills = True  # a container of an instance can be ended, or removed, by itself
+    usable = 1.0  # of the memory of an instance's type
 
     def __init__(self, data: Path) -> None:
         self.data = data
@@ -77,6 +80,10 @@ class Stage:
             for position, environment in enumerate(environments or ({},))
         )
         return InstanceLaunch(id, {"for": "a test"}, containers)
+
+    def folder(self, id: str) -> Path:
+        """Return the folder of a container."""
+        return self.data / "containers" / id
 
     def put(self, bucket: str, key: str) -> None:
         """Put a packed artifact into the embedded S3."""
