@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ipaddress
 import socket
 from pathlib import Path
 from typing import Any
@@ -26,10 +25,9 @@ def check(settings: Settings) -> None:
     if bool(settings.link_listen) != bool(settings.api_listen):
         raise UserError("link_listen and api_listen belong together: set both, or neither")
     for address in (settings.link_listen, settings.api_listen):
-        kind, host, _ = transport.split(address) if address else ("", "", 0)
-        if kind == "tcp" and not _is_loopback(host):
+        if address and transport.is_readable_by_others(address):
             raise UserError(f"{address} would send tokens unencrypted: use tls:, with link_certificates")
-        if kind == "tls" and not settings.link_certificates:
+        if address.startswith("tls:") and not settings.link_certificates:
             raise UserError(f"{address} needs link_certificates, the folder with ca.crt, tls.crt and tls.key")
 
 
@@ -105,13 +103,6 @@ class _Server(uvicorn.Server):
             await self.on_tick(0)  # it sets the Date of responses
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._stop.wait(), 1.0)
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def _free(path: Path) -> str:

@@ -13,14 +13,16 @@ from hostler.errors import UserError
 from hostler.gateway import main
 from hostler.settings import Settings
 from hostler.wire.door import Way
-from hostler.wire.transport import Certificates, split
+from hostler.wire.transport import Certificates, is_readable_by_others
 
 
 def check(settings: Settings) -> None:
     """Raise UserError for settings with which a gateway cannot begin."""
     if not settings.control_address:
         raise UserError("`hostler gateway` needs control_address, such as tls:hostler-control.hostler.svc:7700")
-    if split(settings.control_address)[0] == "tls" and not settings.link_certificates:
+    if is_readable_by_others(settings.control_address):
+        raise UserError(f"{settings.control_address} would be sent the token unencrypted: use tls:")
+    if settings.control_address.startswith("tls:") and not settings.link_certificates:
         raise UserError("control_address begins with tls:, so link_certificates must name the folder with ca.crt")
     if settings.signatures == "verify":
         settings_module.access_keys(settings)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ipaddress
 import os
 import socket
 import ssl
@@ -78,6 +79,15 @@ def split(address: str) -> tuple[str, str, int]:
     if kind not in ("tcp", "tls") or not (host and colon and port.isascii() and port.isdigit() and int(port) < 65_536):
         raise ValueError(f"{address!r} is no address such as unix:/path, tcp:127.0.0.1:7700 or tls:control:7700")
     return kind, host.removeprefix("[").removesuffix("]"), int(port)
+
+
+def is_readable_by_others(address: str) -> bool:
+    """Whether what is sent there goes over a network unencrypted."""
+    kind, host, _ = split(address)
+    try:
+        return kind == "tcp" and host != "localhost" and not ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return True  # a name
 
 
 def beside(door: str, listened: str) -> str:

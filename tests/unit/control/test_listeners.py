@@ -1,0 +1,66 @@
+"""Settings of the network that contradict each other, or would show tokens to others, are refused in one line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from hostler.control import alone as control_alone
+from hostler.control import listeners
+from hostler.errors import UserError
+from hostler.gateway import alone as gateway_alone
+from hostler.settings import Settings
+
+TLS = {"link_listen": "tls:0.0.0.0:7700", "api_listen": "tls:0.0.0.0:7701"}
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        ({"link_listen": "tls:0.0.0.0:7700"}, "belong together"),
+        ({"api_listen": "tls:0.0.0.0:7701"}, "belong together"),
+        (TLS, "tls:0.0.0.0:7700 needs link_certificates"),
+        ({"link_listen": "tcp:0.0.0.0:7700", "api_listen": "tcp:127.0.0.1:7701"}, "would send tokens unencrypted"),
+        ({"link_listen": "tcp:[::1]:7700", "api_listen": "tcp:control:7701"}, "tcp:control:7701 would send tokens"),
+    ],
+)
+def test_control_refuses_a_network_that_is_not_whole_or_not_safe(given: dict[str, str], sentence: str) -> None:
+    with pytest.raises(UserError, match=sentence):
+        listeners.check(Settings(**given))  # type: ignore[arg-type]
+
+
+def test_control_takes_tls_with_certificates_loopback_and_none(tmp_path: Path) -> None:
+    listeners.check(Settings())
+    listeners.check(Settings(**TLS, link_certificates=str(tmp_path)))  # type: ignore[arg-type]
+    listeners.check(Settings(link_listen="tcp:127.0.0.1:7700", api_listen="tcp:[::1]:7701"))
+
+
+def test_a_port_that_is_taken_is_said() -> None:
+    taken, address = listeners.bind_api(Settings(api_listen="tcp:127.0.0.1:0"))
+    assert taken is not None
+    with taken, pytest.raises(UserError, match=f"the API: {address} cannot be listened on"):
+        listeners.bind_api(Settings(api_listen=address))
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [({}, "hosts in a cluster, with engine = kubernetes"), ({"engine": "kubernetes"}, "needs link_listen")],
+)
+def test_hostler_control_says_what_it_needs(given: dict[str, str], sentence: str) -> None:
+    with pytest.raises(UserError, match=sentence):
+        control_alone.run(Settings(**given))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        ({}, "needs control_address"),
+        ({"control_address": "tls:control:7700"}, "link_certificates must name the folder with ca.crt"),
+        ({"control_address": "tcp:control:7700"}, "would be sent the token unencrypted"),
+        ({"control_address": "tcp:127.0.0.1:7700", "signatures": "verify"}, "needs keys_file"),
+    ],
+)
+def test_hostler_gateway_says_what_it_needs(given: dict[str, str], sentence: str) -> None:
+    with pytest.raises(UserError, match=sentence):
+        gateway_alone.check(Settings(**given))  # type: ignore[arg-type]
