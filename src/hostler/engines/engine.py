@@ -68,7 +68,7 @@ class InstanceReport(msgspec.Struct, frozen=True):
     id: str
     labels: dict[str, str]
     containers: tuple[ContainerReport, ...]  # in the launch's order
-    trouble: str = ""  # why it is not there yet, in a sentence
+    trouble: str = ""  # why it is not there yet, or what fails though it serves; a sentence
     hopeless: bool = False  # that will not pass by itself
     leaving: bool = False  # others end it: it should get no more requests, and be replaced at once
     lost: bool = False  # its machine does not answer any more, so nothing can be stopped there

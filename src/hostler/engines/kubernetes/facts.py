@@ -44,7 +44,10 @@ _NO_SERVE = re.compile(r'"serve".*(?:executable file not found|no such file or d
 
 
 class Trouble(NamedTuple):
-    """Why an instance is not there yet. `hopeless`: it will not pass by itself. `lack`: see InstanceReport."""
+    """Why an instance is not there yet, or why its agent is not. `hopeless`: it will not pass by itself.
+
+    `lack`: see InstanceReport.
+    """
 
     text: str = ""
     hopeless: bool = False
@@ -71,9 +74,10 @@ def report(pod: Pod, known: Note, warnings: Sequence[Event] = ()) -> InstanceRep
     """Return the report of an instance. `warnings`: the events of its pod, those of type Warning."""
     statuses = {status.name: status for status in pod.status.container_statuses or ()}
     containers = tuple(_container(pod, known, n, statuses.get(pods.container(n))) for n in range(len(known.containers)))
-    trouble = _trouble(pod, known, statuses, warnings)
-    if all(each.address for each in containers):
-        trouble = Trouble()
+    if all(each.address for each in containers):  # it serves, whatever its agent does: that is said alone
+        trouble = _agents_trouble(pod, warnings)._replace(hopeless=False)
+    else:
+        trouble = _trouble(pod, known, statuses, warnings)
     return InstanceReport(
         known.id, known.labels, containers, trouble.text, trouble.hopeless,
         lack=trouble.lack,
@@ -185,10 +189,8 @@ def _trouble(pod: Pod, known: Note, statuses: dict[str, ContainerStatus], warnin
     if (refused := _condition(pod, "PodScheduled")) and refused.status == "False":
         text = f"no node of the cluster has room for it: {_said(refused.message or refused.reason)}"
         return Trouble(text, lack="capacity")
-    agents = pod.status.init_container_statuses or ()
-    for status in agents:
-        if (trouble := _waiting(status, status.image, warnings)).text:
-            return trouble._replace(text=f"hostler's agent, which each pod has: {trouble.text}", lack="")
+    if (trouble := _agents_trouble(pod, warnings)).text:
+        return trouble
     for position, each in enumerate(known.containers):
         found = statuses.get(pods.container(position))
         if found and (trouble := _waiting(found, each.reference, warnings)).text:
@@ -196,11 +198,20 @@ def _trouble(pod: Pod, known: Note, statuses: dict[str, ContainerStatus], warnin
     latest = [event for event in warnings if event.reason in _PREPARING]
     if latest:
         return Trouble(f"its node cannot prepare it: {_said(latest[-1].message)}")
+    agents = pod.status.init_container_statuses or ()
     if not agents or any(status.state.running is None for status in agents):
         return Trouble()
     if not all(status.started for status in agents):
         return Trouble("hostler's agent in its pod has not reached control yet, or brings its artifacts")
     return Trouble("its node pulls the images, or starts the containers")
+
+
+def _agents_trouble(pod: Pod, warnings: Sequence[Event]) -> Trouble:
+    """Return what keeps the pod's agent from running; none if it is not known to be kept."""
+    for status in pod.status.init_container_statuses or ():
+        if (trouble := _waiting(status, status.image, warnings)).text:
+            return trouble._replace(text=f"hostler's agent, which each pod has: {trouble.text}", lack="")
+    return Trouble()
 
 
 def _waiting(status: ContainerStatus, image: str, warnings: Iterable[Event]) -> Trouble:

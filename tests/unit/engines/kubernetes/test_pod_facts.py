@@ -175,6 +175,18 @@ def test_what_keeps_the_agent_is_told_apart() -> None:
     assert found.lack == ""
 
 
+def test_an_agent_that_ends_again_and_again_is_said_and_the_instance_serves_on() -> None:
+    for agent in (
+        waits("CrashLoopBackOff", "back-off 5m0s restarting failed container"), waits("ErrImageNeverPull", "not there"),
+    ):  # fmt: skip
+        found = report(RUNNING, RUNNING, agent=agent, started=False)
+        assert all(each.address for each in found.containers)
+        assert found.trouble.startswith("hostler's agent, which each pod has: ")
+        assert agent["waiting"]["message"] in found.trouble
+        assert (found.hopeless, found.lack) == (False, "")
+    assert report(RUNNING, RUNNING, started=False).trouble == ""
+
+
 def test_what_keeps_the_node_from_preparing_a_pod_is_said() -> None:
     missing = failed('MountVolume.SetUp failed: configmap "hostler-link-ca" not found', reason="FailedMount")
     found = report(started=False, phase="Pending", agent=waits("PodInitializing"), warnings=(missing,))
