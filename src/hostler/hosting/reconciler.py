@@ -163,7 +163,7 @@ class Reconciler:
         await self._publish(decisions)
         if looked:
             await self.platform.engine.serving(self.gateways.routed())
-            self._end_silent_gateways()
+            self._end_silent_gateways(now)
         times = (planned.wake_at, *(decision.resumes_until for decision in decisions.values()))
         return min((time for time in times if time is not None), default=None)
 
@@ -290,7 +290,8 @@ class Reconciler:
         if outcomes:
             self.wake()
 
-    def _end_silent_gateways(self) -> None:
-        for gateway in self.gateways.close_silent(clock.now()):
+    def _end_silent_gateways(self, now: float) -> None:
+        """End the gateways that were silent for too long at `now`, before what a long pass has kept from being read."""
+        for gateway in self.gateways.close_silent(now):
             log.warning("gateway %s (%d) has sent nothing for too long", gateway.name, gateway.pid)
             self._work.spawn(self.end_gateway(gateway.pid))
