@@ -42,7 +42,7 @@ ROLE = "arn:aws:iam::123456789012:role/test"
 PATIENCE = 300.0  # seconds; a guard against hanging
 _REGISTRY = "hostler-test-registry"  # in place of the registries of these accounts of README's
 _ACCOUNTS = ("123456789012", "763104351884")
-_SMALL = {"requests": {"cpu": "100m", "memory": "128Mi"}, "limits": {"memory": "1Gi"}}
+SMALL = {"requests": {"cpu": "100m", "memory": "128Mi"}, "limits": {"memory": "1Gi"}}
 
 
 def is_real() -> bool:
@@ -96,8 +96,8 @@ class Cell:
             "image": {"repository": prefix + ours[0], "tag": ours[2]},
             "serverImage": {"repository": prefix + servers[0], "tag": servers[2]},
             "registries": [{"pattern": f"{each}.dkr.ecr.*.amazonaws.com", "registry": registry} for each in _ACCOUNTS],
-            "control": {"resources": _SMALL},
-            "gateways": {"resources": _SMALL},
+            "control": {"resources": SMALL},
+            "gateways": {"resources": SMALL},
             "instances": {"types": [{"type": "ml.p4d.*", "cpu": 1000}, {"type": "ml.*", "cpu": 1, "memory": "2GiB"}]},
             "settings": {"hold": 20},  # waiters learn at once what has come
             **more,
@@ -299,7 +299,7 @@ class Load:
     def __init__(self, hostler: Cell, requests: Callable[[int], tuple[dict[str, Any], bytes]], callers: int) -> None:
         self.outcomes: Counter[str] = Counter()  # "right", or what came instead
         self._hostler, self._requests = hostler, requests
-        self._ends = threading.Event()
+        self._ends, self._counts = threading.Event(), threading.Lock()
         self._threads = [threading.Thread(target=self._call, args=(number,)) for number in range(callers)]
 
     @property
@@ -327,9 +327,11 @@ class Load:
             request, expected = self._requests(number)
             try:
                 answer = runtime.invoke_endpoint(**request)["Body"].read()
-                self.outcomes["right" if answer == expected else f"wrong: {answer[:80]!r}"] += 1
+                outcome = "right" if answer == expected else f"wrong: {answer[:80]!r}"
             except (BotoCoreError, ClientError) as error:
-                self.outcomes[f"lost: {error}"[:300]] += 1
+                outcome = f"lost: {error}"[:300]
+            with self._counts:
+                self.outcomes[outcome] += 1
 
 
 @contextlib.contextmanager

@@ -1,0 +1,270 @@
+"""Failures under load: of each kind it is counted how many calls were lost, answered wrongly, or made twice."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import targets
+from botocore.exceptions import ClientError
+from fake_cluster import cluster as clusters
+from witness import BUCKET, CALLERS, Endpoint, endpoint
+
+import docker_rig
+from cell import ECR, SMALL, Cell, Load, cell, eventually, is_real
+
+pytestmark = [pytest.mark.docker, pytest.mark.require("helm")]
+
+OWN = {"resources": SMALL, "nodeSelector": {"topology.kubernetes.io/zone": "a"}}  # in zone b are instances alone
+WARM = [f"warm{number}" for number in range(6)]
+LONG = pytest.param(3400, marks=pytest.mark.slow, id="10,000 calls")
+OUTAGE = {100: 8.0, 3400: 60.0}  # seconds, by the calls around a failure
+
+
+@pytest.fixture(scope="module")
+def hostler(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cell]:
+    if is_real():
+        pytest.skip("these failures are made in the tests' own cluster")
+    with cell(tmp_path_factory.mktemp("cell"), control=OWN, gateways=OWN) as hostler:
+        hostler.s3.create_bucket(Bucket=BUCKET)
+        yield hostler
+        hostler.uninstall()
+        hostler.no_pods_left()
+
+
+@pytest.fixture(scope="module")
+def many(hostler: Cell) -> Iterator[Endpoint]:
+    assert hostler.cluster
+    with endpoint(hostler, "many", WARM, hostler.cluster.host) as many:
+        yield many
+        hostler.delete("many")
+
+
+@pytest.fixture(autouse=True)
+def _settled(hostler: Cell, many: Endpoint) -> None:
+    """Begin with two instances in two zones, and nothing else."""
+
+    def settled() -> bool:
+        return len(hostler.pods()) == len(ready(hostler)) == 2
+
+    eventually(settled, "two instances are there")
+    if len({clusters.ZONES[node] for node in ready(hostler).values()}) == 1:
+        hostler.kubectl("delete", "pod", sorted(ready(hostler))[0], "--namespace", hostler.instances)
+        eventually(settled, "two instances are there")
+
+
+@pytest.fixture(params=[100, LONG])
+def calls(request: pytest.FixtureRequest) -> int:
+    """How many calls are made before a failure, during it and afterwards, at least."""
+    return int(request.param)
+
+
+@contextlib.contextmanager
+def under_load(hostler: Cell, many: Endpoint, calls: int) -> Iterator[Load]:
+    """Call resident targets before, during and after what is in this context."""
+    for target in WARM * 3:  # on both
+        assert many.invoke(target)
+    with many.load(WARM) as load:
+        load.more(calls)
+        yield load
+        load.more(calls)
+    print(f"{sum(load.outcomes.values())} calls: {dict(load.outcomes)}, {len(many.twice)} made twice")
+    assert not many.twice
+    assert not [outcome for outcome in load.outcomes if outcome.startswith("wrong")], load.outcomes
+
+
+def lost(load: Load) -> int:
+    return sum(load.outcomes.values()) - load.right
+
+
+def ready(hostler: Cell, namespace: str = "") -> dict[str, str]:
+    """Return the pods that are ready and stay, each with its node."""
+    return {
+        pod["metadata"]["name"]: pod["spec"]["nodeName"]
+        for pod in hostler.pods(namespace)
+        if "deletionTimestamp" not in pod["metadata"]
+        and any(each["type"] == "Ready" and each["status"] == "True" for each in pod["status"].get("conditions", ()))
+    }
+
+
+def identities(hostler: Cell) -> set[str]:
+    return {pod["metadata"]["uid"] for pod in hostler.pods()}
+
+
+def in_zone(pods: dict[str, str], zone: str) -> str:
+    """Return the instance's pod on a node of this zone; two instances are in two zones."""
+    [pod] = [pod for pod, node in pods.items() if clusters.ZONES[node] == zone]
+    return pod
+
+
+def kill(hostler: Cell, pod: str, container: str) -> None:
+    """kill -9 the first process of a pod's container."""
+    status = hostler.read("pod", pod, "--namespace", hostler.instances)["status"]
+    states = [*status.get("containerStatuses", ()), *status.get("initContainerStatuses", ())]
+    [id] = [each["containerID"].removeprefix("docker://") for each in states if each["name"] == container]
+    docker_rig.docker("kill", id)
+
+
+def test_a_killed_model_container_loses_the_calls_in_it_and_is_replaced(
+    hostler: Cell, many: Endpoint, calls: int
+) -> None:
+    with under_load(hostler, many, calls) as load:
+        before = ready(hostler)
+        victim = sorted(before)[0]
+        kill(hostler, victim, "c0")
+        load.more(calls)
+        eventually(lambda: len(now := ready(hostler)) == 2 and victim not in now, "another pod takes its place")
+    assert all("ModelError" in outcome for outcome in load.outcomes if outcome != "right"), load.outcomes
+    assert lost(load) <= 2 * CALLERS
+
+
+def loads(many: Endpoint, target: str) -> bool:
+    """Whether a target that no instance has answers. A load waits for an agent for 10 s: Kubernetes may take longer."""
+    try:
+        return many.invoke(target)
+    except ClientError as error:
+        if error.response["Error"]["Code"] != "InternalDependencyException":
+            raise
+        return False
+
+
+def test_a_killed_agent_comes_back_and_no_call_is_lost(hostler: Cell, many: Endpoint, calls: int) -> None:
+    before = identities(hostler)
+    with under_load(hostler, many, calls) as load:
+        for number, pod in enumerate(sorted(ready(hostler))):
+            many.put(f"fetched{number}-{calls}")
+            kill(hostler, pod, "agent")
+            eventually(lambda number=number: loads(many, f"fetched{number}-{calls}"), "its agent is back")
+            load.more(calls // 4)
+    assert lost(load) == 0, load.outcomes
+    assert identities(hostler) == before
+
+
+def test_without_control_resident_targets_are_served_and_the_next_control_loads_again(
+    hostler: Cell, many: Endpoint, calls: int
+) -> None:
+    before = identities(hostler)
+    with under_load(hostler, many, calls) as load:
+        scale = ("scale", "statefulset/hostler-control", "--namespace", hostler.namespace)
+        hostler.kubectl(*scale, "--replicas=0")
+        eventually(lambda: "hostler-control-0" not in ready(hostler, hostler.namespace), "control is gone")
+        until = time.monotonic() + OUTAGE[calls]
+        while time.monotonic() < until:
+            load.more(calls // 4)
+        hostler.kubectl(*scale, "--replicas=1")
+        eventually(lambda: "hostler-control-0" in ready(hostler, hostler.namespace), "control is back")
+    assert lost(load) == 0, load.outcomes
+    many.put(f"later{calls}")
+    assert many.invoke(f"later{calls}")
+    assert identities(hostler) == before
+
+
+def test_a_node_that_is_cut_off_loses_the_calls_in_it_and_is_replaced_at_once(
+    hostler: Cell, many: Endpoint, calls: int
+) -> None:
+    assert hostler.cluster
+    with under_load(hostler, many, calls) as load:
+        before = ready(hostler)
+        victim = in_zone(before, "b")
+        with hostler.cluster.cut_off(before[victim]):
+            cut = time.monotonic()
+            eventually(lambda: len({*ready(hostler)} - {victim}) == 2, "another pod takes its place")
+            replaced = time.monotonic() - cut
+            load.more(calls)
+        eventually(lambda: victim not in ready(hostler), "the first one is gone")
+    print(f"replaced after {replaced:.1f} s")
+    assert lost(load) <= 2 * CALLERS, load.outcomes
+
+
+@pytest.mark.parametrize("how", ["down", "mute", "forgetful"])
+def test_an_api_server_that_is_away_stops_nothing_and_starts_nothing_twice(
+    hostler: Cell, many: Endpoint, calls: int, how: str
+) -> None:
+    assert hostler.cluster
+    with under_load(hostler, many, calls) as load:
+        before = identities(hostler)
+        away = {"down": hostler.cluster.down, "mute": hostler.cluster.mute, "forgetful": contextlib.nullcontext}[how]
+        with away():
+            until = time.monotonic() + OUTAGE[calls]
+            while time.monotonic() < until:
+                if how == "forgetful":
+                    hostler.cluster.expire()
+                load.more(calls // 4)
+    assert lost(load) == 0, load.outcomes
+    many.put(f"{how}{calls}")
+    assert many.invoke(f"{how}{calls}")
+    assert identities(hostler) == before
+
+
+def test_a_rolling_upgrade_of_gateways_and_control_loses_no_call(hostler: Cell, many: Endpoint, calls: int) -> None:
+    before = identities(hostler)
+    own = ready(hostler, hostler.namespace)
+    with under_load(hostler, many, calls) as load:
+        again = {**OWN, "podAnnotations": {"upgraded": f"for {calls}"}}
+        hostler.install(control=again, gateways=again)
+    assert lost(load) == 0, load.outcomes
+    assert {*ready(hostler, hostler.namespace)} & {*own} == {"hostler-control-0"}
+    assert identities(hostler) == before
+
+
+def test_the_drain_of_a_node_loses_no_call(hostler: Cell, many: Endpoint, calls: int) -> None:
+    assert hostler.cluster
+    with under_load(hostler, many, calls) as load:
+        before = ready(hostler)
+        victim = in_zone(before, "a")
+        try:
+            hostler.cluster.drain(before[victim])
+            eventually(lambda: len({*ready(hostler)} - {victim}) == 2, "another pod takes its place")
+        finally:
+            hostler.cluster.cordon(before[victim], allow=True)
+    assert lost(load) == 0, load.outcomes
+
+
+@pytest.mark.slow  # an image that is not there is asked for three times
+def test_an_update_that_fails_leaves_the_old_instances_in_service(hostler: Cell, many: Endpoint, calls: int) -> None:
+    name = f"bad-{calls}"
+    hostler.configure(name, [{"Image": f"{ECR}/none:mytag"}], count=2)
+    before = identities(hostler)
+    with under_load(hostler, many, calls) as load:
+        hostler.sm.update_endpoint(EndpointName="many", EndpointConfigName=name)
+        load.more(calls)
+        eventually(lambda: hostler.status("many")[0] == "InService", "the update has failed")
+    assert "image" in hostler.status("many")[1].lower(), hostler.status("many")
+    assert lost(load) == 0, load.outcomes
+    eventually(lambda: identities(hostler) == before, "only the old instances are left")
+
+
+def test_a_bad_artifact_and_one_that_is_missing_are_their_own_callers_alone(
+    hostler: Cell, many: Endpoint, calls: int
+) -> None:
+    bad: dict[str, Any] = {"Bucket": BUCKET, "Key": "many/bad.tar.gz", "Body": targets.archive({"name": b"x"})[:-20]}
+    hostler.s3.put_object(**bad)
+    with under_load(hostler, many, calls) as load:
+        for target in ("bad", "missing"):
+            with pytest.raises(hostler.runtime.exceptions.ClientError) as refused:
+                many.invoke(target)
+            assert refused.value.response["ResponseMetadata"]["HTTPStatusCode"] < 500, refused.value
+    assert lost(load) == 0, load.outcomes
+
+
+def test_a_pod_of_another_house_with_labels_of_ours_is_left_alone(
+    hostler: Cell, many: Endpoint, tmp_path: Path
+) -> None:
+    [pod, *_] = hostler.pods()
+    labels = {**pod["metadata"]["labels"], "hostler.dev/house": "0123456789ab"}
+    container = {"name": "c0", "image": pod["spec"]["containers"][0]["image"], "command": ["sleep", "600"]}
+    stranger = {"metadata": {"name": "stranger", "labels": labels}, "spec": {"containers": [container]}}
+    manifest = tmp_path / "pod.json"
+    manifest.write_text(json.dumps({"apiVersion": "v1", "kind": "Pod", **stranger}))
+    hostler.kubectl("apply", "--namespace", hostler.instances, "--filename", str(manifest))
+    eventually(lambda: "stranger" in ready(hostler), "the stranger runs")
+    hostler.kubectl("delete", "pod", "hostler-control-0", "--namespace", hostler.namespace)
+    eventually(lambda: "hostler-control-0" in ready(hostler, hostler.namespace), "control is back")
+    assert many.invoke("warm0")
+    assert "stranger" in ready(hostler)
+    hostler.kubectl("delete", "pod", "stranger", "--namespace", hostler.instances, "--grace-period=1")

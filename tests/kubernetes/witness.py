@@ -1,0 +1,108 @@
+"""A model whose work is seen: how often it did that of each call, whoever gave the answer.
+
+Each call has a body of its own. The model's script says it in a datagram to the test, before it answers; so a call that
+was made twice, on whatever instance, is known.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import random
+import socket
+import threading
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import targets
+
+from cell import Cell, Load
+
+XGBOOST = "683313688378.dkr.ecr.us-east-1.amazonaws.com/sagemaker-xgboost:1.7-1"
+BUCKET = "models"
+CALLERS = 4
+_SCRIPT = """
+import os, socket
+
+witness = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+host, port = os.environ["WITNESS"].split()
+
+def model_fn(folder):
+    with open(folder + "/name") as file:
+        return file.read()
+
+def transform_fn(name, body, content_type, accept):
+    body = body.decode() if isinstance(body, bytes) else body
+    witness.sendto(body.encode(), (host, int(port)))
+    return name + ":" + body, "text/csv"
+"""
+
+
+class Endpoint:
+    """A multi-model endpoint of such models. `seen`: how often the work of each body was done."""
+
+    def __init__(self, hostler: Cell, name: str, sock: socket.socket) -> None:
+        self.name = name
+        self.seen: Counter[bytes] = Counter()
+        self._hostler, self._sock = hostler, sock
+        self._numbers = itertools.count()
+
+    @property
+    def twice(self) -> list[bytes]:
+        return [body for body, times in self.seen.items() if times > 1]
+
+    @property
+    def definition(self) -> dict[str, Any]:
+        """The container's."""
+        host, port = self._sock.getsockname()
+        data = f"s3://{BUCKET}/{self.name}/"
+        witness = {"WITNESS": f"{host} {port}"}
+        return {"Image": XGBOOST, "ModelDataUrl": data, "Mode": "MultiModel", "Environment": witness}
+
+    def put(self, target: str) -> None:
+        """Upload a model that answers with its name and the call's body."""
+        files = {"code/inference.py": _SCRIPT.encode(), "name": target.encode()}
+        self._hostler.s3.put_object(Bucket=BUCKET, Key=f"{self.name}/{target}.tar.gz", Body=targets.archive(files))
+
+    def request(self, target: str) -> tuple[dict[str, Any], bytes]:
+        """Return a call with a body of its own, and its right answer."""
+        body = str(next(self._numbers))
+        call = {"EndpointName": self.name, "TargetModel": f"{target}.tar.gz", "ContentType": "text/csv", "Body": body}
+        return call, f"{target}:{body}".encode()
+
+    def load(self, targets: Sequence[str]) -> Load:
+        def request(_: int) -> tuple[dict[str, Any], bytes]:
+            return self.request(random.choice(targets))
+
+        return Load(self._hostler, request, CALLERS)
+
+    def invoke(self, target: str) -> bool:
+        """Return whether the answer to one call is right. Raises ClientError."""
+        call, expected = self.request(target)
+        return bool(self._hostler.runtime.invoke_endpoint(**call)["Body"].read() == expected)
+
+    def listen(self) -> None:
+        with contextlib.suppress(OSError):
+            while body := self._sock.recv(1000):
+                self.seen[body] += 1
+
+
+@contextlib.contextmanager
+def endpoint(hostler: Cell, name: str, targets: Sequence[str], host: str, count: int = 2) -> Iterator[Endpoint]:
+    """Create an endpoint with these targets. `host`: this machine's address, as pods reach it."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.bind((host, 0))
+        made = Endpoint(hostler, name, sock)
+        listener = threading.Thread(target=made.listen)
+        listener.start()
+        try:
+            for target in targets:
+                made.put(target)
+            hostler.deploy(name, [made.definition], count=count)
+            hostler.wait_in_service(name)
+            yield made
+        finally:
+            with contextlib.suppress(OSError):
+                sock.sendto(b"", sock.getsockname())
+            listener.join()
