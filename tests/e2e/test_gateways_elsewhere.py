@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import signal
+import socket
 import ssl
 import urllib.error
 import urllib.request
@@ -121,6 +123,39 @@ def test_the_api_of_control_is_for_gateways_alone(hostler: Hostler, network: Net
     assert status("/_hostler/endpoints", **{"X-Hostler-Passkey": "forged"}) == 403
     assert status("/_hostler/artifacts/models/elsewhere/0.tar.gz", **{"X-Hostler-Passkey": "forged"}) == 404
     assert status("/models/elsewhere/0.tar.gz") == 403
+
+
+def test_strangers_hold_no_connection_of_controls_api_and_reach_nothing_by_other_protocols(
+    hostler: Hostler, network: Network
+) -> None:
+    _, host, port = network.api.split(":")
+    trusted = ssl.create_default_context(cafile=str(network.certificates / "ca.crt"))
+    start = b"GET /_hostler/endpoints HTTP/1.1\r\nHost: x\r\n"
+    upgrade = b"Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: "
+    with contextlib.ExitStack() as stack:
+
+        def stranger(sent: bytes) -> ssl.SSLSocket:
+            plain = stack.enter_context(socket.create_connection((host, int(port)), 60))
+            connection = stack.enter_context(trusted.wrap_socket(plain, server_hostname=host))
+            connection.sendall(sent)
+            return connection
+
+        answered = stranger(start + b"\r\n")
+        answer = b""
+        while not answer.endswith(b"call here.\n"):
+            answer += answered.recv(65_536)
+        answered.sendall(start)
+        held = [answered, *(stranger(sent) for sent in (b"", start, start + b"X: "))]
+        endless = stranger(start)
+        with contextlib.suppress(OSError):  # it is closed meanwhile
+            for _ in range(64):
+                endless.sendall(b"X: " + bytes(100_000).replace(b"\0", b"y") + b"\r\n")
+        assert stranger(start + upgrade + b"dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n").recv(12) == b"HTTP/1.1 403"
+        for connection in (*held, endless):
+            with contextlib.suppress(ConnectionError):
+                while connection.recv(65_536):
+                    pass
+    assert "Traceback" not in hostler.output.read_text()
 
 
 def test_it_ends_by_sigterm_and_leaves_its_name_free(hostler: Hostler, gateway: GatewayElsewhere) -> None:

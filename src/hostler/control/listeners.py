@@ -10,6 +10,7 @@ from typing import Any
 
 import uvicorn
 from starlette.types import ASGIApp
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from hostler.control.network_api import guarded
 from hostler.control.station import Station
@@ -18,6 +19,9 @@ from hostler.settings import Settings
 from hostler.wire import transport
 from hostler.wire.door import Door, UnixDoor
 from hostler.wire.transport import Certificates
+
+_HEAD_TIME = 5.0  # seconds for the head of a request
+_HEAD_BYTES = 2**20  # of a head, and what came with it
 
 
 def check(settings: Settings) -> None:
@@ -81,11 +85,51 @@ def _config(app: ASGIApp, **more: Any) -> uvicorn.Config:
         log_config=None,
         access_log=False,
         lifespan="off",
-        http="httptools",
+        http=_Connection,
+        ws="none",
         timeout_keep_alive=75,
         server_header=False,
         **more,
     )
+
+
+class _Connection(HttpToolsProtocol):
+    """Closes if the head of a request is not there in time, or has no end: uvicorn bounds neither, and strangers may
+    connect over a network.
+
+    All that it overrides is called by uvicorn: read that again before its version is changed.
+    """
+
+    _due: asyncio.TimerHandle | None = None  # while a head is awaited
+    _size = 0  # bytes that came meanwhile
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._await_head()
+
+    def data_received(self, data: bytes) -> None:
+        if self._due is None and self.cycle is not None and self.cycle.response_complete:
+            self._await_head()
+        super().data_received(data)
+        self._size += len(data)
+        if self._due is not None and self._size > _HEAD_BYTES:
+            self.transport.close()
+
+    def on_headers_complete(self) -> None:
+        self._await_nothing()
+        super().on_headers_complete()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._await_nothing()
+        super().connection_lost(exc)
+
+    def _await_head(self) -> None:
+        self._due, self._size = self.loop.call_later(_HEAD_TIME, self.transport.close), 0
+
+    def _await_nothing(self) -> None:
+        if self._due is not None:
+            self._due.cancel()
+            self._due = None
 
 
 class _Server(uvicorn.Server):
