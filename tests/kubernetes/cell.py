@@ -49,17 +49,16 @@ def is_real() -> bool:
     return "cluster" in os.environ.get("HOSTLER_TEST_REQUIRE", "").split(",")
 
 
-def images() -> dict[str, str]:
-    """Build all images of the suite, if they are not there; return their names by role."""
+def images(registry: str = f"{_REGISTRY}/cell") -> dict[str, str]:
+    """Build all images of the suite, if they are not there; return their names by role, users' below this name."""
     users = {"myimage1": ("flask", "3"), "myimage2": ("flask", "10")}
     found = {each: our_image(each) for each in ("hostler", "hostler-server")}
     # Users may push our model servers as an image of theirs: then it is one that hostler does not know.
-    digest = found["hostler-server"].rpartition(":")[2]
-    docker_rig.docker("tag", found["hostler-server"], image := f"{_REGISTRY}/{digest}/myimage:mytag")
+    docker_rig.docker("tag", found["hostler-server"], image := f"{registry}/myimage:mytag")
     found["myimage"] = image
     for repository, (name, factor) in users.items():
         parent = docker_rig.image(name)
-        found[repository] = f"{_REGISTRY}/{digest}/{repository}:mytag"
+        found[repository] = f"{registry}/{repository}:mytag"
         lines = f"FROM {parent}\nENV FACTOR={factor}\n"
         docker_rig.docker("build", "--quiet", "--tag", found[repository], "-", stdin=lines.encode())
     return found
@@ -338,7 +337,10 @@ class Load:
 def cell(folder: Path, **values: Any) -> Iterator[Cell]:
     """Install hostler in a cluster, with these values beside the suite's own; remove it afterwards."""
     with contextlib.ExitStack() as stack:
-        names = images() if not is_real() else _names()
+        names = _names() if is_real() else images(f"{_REGISTRY}/{secrets.token_hex(4)}")
+        if not is_real():
+            users = [name for name in names.values() if name.startswith(_REGISTRY)]
+            stack.callback(docker_rig.docker, "rmi", "--force", *users)
         cluster = None
         if not is_real():
             cluster = stack.enter_context(
