@@ -129,6 +129,9 @@ def test_pods_that_cannot_run_are_named_with_the_reason(cluster: FakeCluster):
     assert "pods: gateway-a: ErrImagePull: not found" in said
     assert "pods: gateway-b: it has no node: 0/2 nodes are available" in said
     cluster.set_status(POD, HOME, "gateway-b", {"conditions": [{"type": "Ready", "status": "True"}]})
+    crashes = {"waiting": {"reason": "CrashLoopBackOff", "message": "back-off 40s"}}
+    cluster.set_status(POD, HOME, "gateway-a", {"containerStatuses": [{**status, "state": crashes}]})
+    assert any("kubectl -n hostler logs --previous gateway-a" in str(each) for each in found(cluster))
     assert "ok: pods: 1 gateway is ready" in [str(each) for each in found(cluster)]
 
 
@@ -231,6 +234,7 @@ def labelled(level: str) -> dict[str, Any]:
         ({"nodes": [node("a", "1", "v1.29.1"), node("b", "1")]}, [("error", "nodes")]),
         ({"nodes": [node("a", "1", ready="False"), node("b", "1")]}, [("warning", "nodes")]),
         ({"nodes": []}, [("error", "nodes")]),
+        ({"nodes": [node("a", "1"), {"metadata": {"name": "new"}, "spec": {}}]}, [("warning", "nodes")]),
         ({"nodes": None, "classes": None, "pods": None, "claims": None, "policies": None, "lacks": None}, []),
         ({"namespaces": labelled("restricted")}, [("error", "pod security")]),
         ({"namespaces": labelled("privileged")}, [("warning", "pod security")]),

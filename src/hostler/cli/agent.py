@@ -34,4 +34,5 @@ def agent(instance: str, folder: str, port: int, base: str) -> None:
 
     certificates = Certificates(Path(settings.link_certificates or _PROOFS))
     way = Way(settings.control_address, certificates, settings.link_token or f"{_PROOFS}/token")
+    way.check()
     sys.exit(main(Place(instance, way, Path(folder), base, port)))

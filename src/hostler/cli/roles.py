@@ -51,8 +51,8 @@ def gateway(**flags: Any) -> None:
     from hostler.host import listener
 
     os.umask(0o077)
-    alone.check(resolved)
+    way = alone.way(resolved)
     remote = resolved.signatures == "verify" or resolved.allow_remote_access_without_authentication
     listener.check_remote_access(resolved.host, resolved.port, remote)
     with listener.listen(resolved.host, resolved.port) as listening:
-        sys.exit(alone.run(resolved, listening))
+        sys.exit(alone.run(resolved, way, listening))

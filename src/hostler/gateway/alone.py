@@ -16,22 +16,22 @@ from hostler.wire.door import Way
 from hostler.wire.transport import Certificates, is_readable_by_others
 
 
-def check(settings: Settings) -> None:
-    """Raise UserError for settings with which a gateway cannot begin."""
+def way(settings: Settings) -> Way:
+    """Return the way to control. Raises UserError for settings with which a gateway cannot begin."""
     if not settings.control_address:
         raise UserError("`hostler gateway` needs control_address, such as tls:hostler-control.hostler.svc:7700")
     if is_readable_by_others(settings.control_address):
         raise UserError(f"{settings.control_address} would be sent the token unencrypted: use tls:")
-    if settings.control_address.startswith("tls:") and not settings.link_certificates:
-        raise UserError("control_address begins with tls:, so link_certificates must name the folder with ca.crt")
+    certificates = Certificates(Path(settings.link_certificates)) if settings.link_certificates else None
+    found = Way(settings.control_address, certificates, settings.link_token)
     if settings.signatures == "verify":
         settings_module.access_keys(settings)
+    found.check()
+    return found
 
 
-def run(settings: Settings, listening: socket.socket) -> int:
+def run(settings: Settings, way: Way, listening: socket.socket) -> int:
     """Serve the socket until SIGTERM; return the exit code."""
-    certificates = Certificates(Path(settings.link_certificates)) if settings.link_certificates else None
-    way = Way(settings.control_address, certificates, settings.link_token)
     name = os.environ.get("HOSTLER_POD") or f"{socket.gethostname()}-{listening.getsockname()[1]}"
     main.prepare_process(name)
     folder = settings.data / "gateways"

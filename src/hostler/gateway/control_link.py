@@ -249,6 +249,8 @@ class ControlLink:
 
     def _replace_all(self, message: gateway_messages.Snapshot) -> None:
         """Take the routes and residents of a new control. It asks anew for instances that drain."""
+        if self._way.is_remote:
+            log.info("linked with control at %s", self._way.address)
         self._routes.snapshot(message)
         self.faults.set(message.faults)
         self._epoch = message.epoch

@@ -68,6 +68,25 @@ class Way:
     certificates: Certificates | None = None
     token: str = ""
 
+    def check(self) -> None:
+        """Raise UserError if the token or ca.crt cannot be read: at the start that is a wrong setting."""
+        if self.address.startswith("tls:"):
+            if self.certificates is None:
+                raise UserError(f"{self.address}: link_certificates must name the folder with ca.crt")
+            try:
+                self.certificates.client()
+            except OSError as error:
+                folder = self.certificates.folder
+                raise UserError(f"ca.crt in {folder} cannot be used: {error.strerror or error}") from None
+        if not self.token:
+            raise UserError("control admits by a token: link_token must name the file with it")
+        try:
+            token = read_token(self.token)
+        except OSError as error:
+            raise UserError(f"link_token {self.token} cannot be read: {error.strerror or error}") from None
+        if not token:
+            raise UserError(f"link_token {self.token} is empty")
+
     async def knock(self, knock: Knock) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         """Connect, and send the first message. Raises OSError, also for a token that cannot be read."""
         knock = structs.replace(knock, proof=await asyncio.to_thread(read_token, self.token) if self.token else "")

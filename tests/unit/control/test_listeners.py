@@ -63,4 +63,4 @@ def test_hostler_control_says_what_it_needs(given: dict[str, str], sentence: str
 )
 def test_hostler_gateway_says_what_it_needs(given: dict[str, str], sentence: str) -> None:
     with pytest.raises(UserError, match=sentence):
-        gateway_alone.check(Settings(**given))  # type: ignore[arg-type]
+        gateway_alone.way(Settings(**given))  # type: ignore[arg-type]

@@ -117,6 +117,27 @@ async def test_over_tls_a_peer_shows_its_token(
         assert await answer(way, Knock("gateway", "g1")) is not None
 
 
+def test_a_way_whose_token_or_certificate_cannot_be_read_is_a_wrong_setting(
+    tmp_path: Path, authority: CertificateAuthority
+) -> None:
+    certificates = Certificates(authority.issue(tmp_path / "certificates", "127.0.0.1"))
+    address, token = "tls:127.0.0.1:7700", tmp_path / "token"
+    with pytest.raises(UserError, match="link_token must name the file"):
+        Way(address, certificates).check()
+    with pytest.raises(UserError, match=f"^link_token {token} cannot be read: No such file or directory$"):
+        Way(address, certificates, str(token)).check()
+    with pytest.raises(UserError, match=f"^link_token {token} is empty$"):
+        way_with(tmp_path, "", address, certificates).check()
+    with pytest.raises(UserError, match="link_certificates must name the folder"):
+        way_with(tmp_path, TOKEN, address).check()
+    with pytest.raises(UserError, match=f"^ca.crt in {tmp_path} cannot be used: No such file or directory$"):
+        way_with(tmp_path, TOKEN, address, Certificates(tmp_path)).check()
+    (tmp_path / "ca.crt").write_text("no certificate")
+    with pytest.raises(UserError, match=f"^ca.crt in {tmp_path} cannot be used: "):
+        way_with(tmp_path, TOKEN, address, Certificates(tmp_path)).check()
+    way_with(tmp_path, TOKEN, address, certificates).check()
+
+
 @pytest.mark.parametrize(
     "token", ["", "0123456789abcdef0124", "a" * 20, TOKEN[:-1]], ids=["none", "another", "an agent's", "a part of it"]
 )

@@ -40,7 +40,7 @@ def _version(cluster: Cluster) -> Iterator[Finding]:
         yield Finding("ok", "version", f"{cluster.version} at {cluster.server}")
     if cluster.nodes is None:
         return
-    old = [each for each in cluster.nodes if minor(each["status"]["nodeInfo"]["kubeletVersion"]) < OLDEST]
+    old = [each for each in cluster.nodes if (0, 0) < minor(_kubelet(each)) < OLDEST]
     if old:
         yield Finding(
             "error", "nodes", f"the kubelet of {_name(old[0])} is too old: it starts no agent before the models",
@@ -111,7 +111,8 @@ def _pods(cluster: Cluster) -> Iterator[Finding]:
             continue
         ready[part] += _is_ready(pod)
         if trouble := _trouble(pod):
-            helps = f"kubectl -n {cluster.names.control} describe pod {_name(pod)}"
+            asks = "logs --previous" if trouble.startswith("CrashLoopBackOff") else "describe pod"
+            helps = f"kubectl -n {cluster.names.control} {asks} {_name(pod)}"
             yield Finding("error", "pods", f"{_name(pod)}: {trouble}", helps)
     helps = f"kubectl -n {cluster.names.control} get pods"
     if ready["control"]:
@@ -189,6 +190,11 @@ def _storage(cluster: Cluster) -> Iterator[Finding]:
 def _is_ready(each: Object) -> bool:
     conditions = each.get("status", {}).get("conditions", [])
     return any((one["type"], one["status"]) == ("Ready", "True") for one in conditions)
+
+
+def _kubelet(node: Object) -> str:
+    """Return the version of a node's kubelet; empty before it has said it."""
+    return str(node.get("status", {}).get("nodeInfo", {}).get("kubeletVersion", ""))
 
 
 def _name(each: Object) -> str:
