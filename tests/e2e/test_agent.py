@@ -265,6 +265,13 @@ async def test_a_container_that_writes_over_its_copy_harms_no_other(tmp_path: Pa
         with pytest.raises(StorageUnavailable):
             await fetch(storage, "m.tar.gz")
         assert [*elsewhere.iterdir()] == []
+        # The link leads nowhere, and another agent takes over: it is linked, and the container alone has the harm.
+        elsewhere.rmdir()
+        await agent.end()
+        await agent.start()
+        with pytest.raises(StorageUnavailable, match="a link in the place of a folder"):
+            await fetch(storage, "m.tar.gz")
+        assert not elsewhere.exists()
 
 
 async def test_a_full_disk_is_told_and_passes(tmp_path: Path, source: CountingSource) -> None:

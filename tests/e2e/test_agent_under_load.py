@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 import targets
+from botocore.exceptions import ClientError
 from callers import Caller
-from running import Hostler
+from running import Hostler, eventually
 
 XGBOOST = "683313688378.dkr.ecr.us-east-1.amazonaws.com/sagemaker-xgboost:1.7-1"
 TARGETS, CALLERS, PADDING = 120, 6, 65_536
@@ -54,6 +55,41 @@ def test_no_answer_is_lost_and_nothing_is_brought_twice_while_an_agent_is_killed
         if hasattr(hostler, "_popen"):
             hostler.processes()  # the agent of now is one of them
             hostler.destroy()
+
+
+@pytest.mark.slow
+def test_while_an_agent_stays_away_hits_are_answered_and_misses_are_a_dependency_that_fails(tmp_path: Path) -> None:
+    hostler = WithAgents(tmp_path, {})
+    try:
+        hostler.start()
+        for number in range(2):
+            hostler.put(f"away/{number}.tar.gz", targets.xgboost_target(number))
+        hostler.create_endpoint("away", image=XGBOOST)
+        assert targets.number(hostler.invoke("away", "0.tar.gz")) == 0
+        token = hostler.data / "agents" / "token"
+        admitted = token.read_text()
+        token.write_text("forged" * 4)  # the next agent is not admitted
+        os.kill(hostler.agent(), signal.SIGKILL)
+        with pytest.raises(ClientError, match="The agent beside the container is not linked to control") as refused:
+            hostler.invoke("away", "1.tar.gz")
+        assert refused.value.response["ResponseMetadata"]["HTTPStatusCode"] == 530
+        assert refused.value.response["Error"]["Code"] == "InternalDependencyException"
+        assert targets.number(hostler.invoke("away", "0.tar.gz")) == 0
+        token.write_text(admitted)
+        eventually(lambda: _number(hostler, "1.tar.gz") == 1, 60, "the agent is linked again", hostler.tail)
+        hostler.stop()
+    finally:
+        if hasattr(hostler, "_popen"):
+            hostler.processes()  # the agent of now is one of them
+            hostler.destroy()
+
+
+def _number(hostler: Hostler, target: str) -> int | None:
+    """Return the number of the target that answers; None for a refusal."""
+    try:
+        return targets.number(hostler.invoke("away", target))
+    except ClientError:
+        return None
 
 
 async def _calls_while(hostler: Hostler, kills: int) -> tuple[int, list[str]]:

@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Collection, Sequence
 from pathlib import Path
@@ -74,7 +75,7 @@ class Rooms:
             folder = self._folder / f"c{container}"
             models = folder / (contract.MODELS_DIR if room.multi_model else contract.MODEL_DIR)
             for made in (folder, models, self._folder / f"a{container}"):
-                if not made.exists():
+                if not os.path.lexists(made):  # the container may have put anything in its place
                     made.mkdir()
                     made.chmod(_MODE if room.ours else _OPEN_MODE)
         limits = ArchiveLimits(welcome.archive_max_bytes, welcome.archive_max_files, welcome.archive_max_ratio)
