@@ -137,3 +137,8 @@ def pods(objects: Objects) -> list[dict[str, Any]]:
         for each in objects
         if each["kind"] in ("Pod", "Deployment", "StatefulSet")
     ]
+
+
+def test_a_control_that_never_became_ready_is_replaced_by_the_upgrade_that_mends_it() -> None:
+    """Kubernetes updates no set of `OrderedReady` while its pod is not ready."""
+    assert render().one("StatefulSet", "hostler-control")["spec"]["podManagementPolicy"] == "Parallel"

@@ -304,6 +304,38 @@ def test_a_deployment_is_updated_without_a_gap_and_a_set_keeps_names_and_claims(
     wait_for(lambda: not cluster.list(POD, HOME))
 
 
+@pytest.mark.parametrize("policy", ["OrderedReady", "Parallel"])
+def test_a_set_whose_pod_never_becomes_ready_is_mended_by_an_update_only_if_it_is_parallel(
+    cluster: Cluster, policy: str
+) -> None:
+    labels = {"app": "stuck"}
+
+    def stateful_set(script: str) -> Object:
+        pod_spec = {"terminationGracePeriodSeconds": 1, "containers": [container("c0", script)]}
+        template = {"metadata": {"labels": labels}, "spec": pod_spec}
+        spec = {"replicas": 1, "selector": {"matchLabels": labels}, "serviceName": "x", "podManagementPolicy": policy}
+        metadata = {"name": "stuck", "namespace": HOME}
+        return {
+            "apiVersion": "apps/v1", "kind": "StatefulSet", "metadata": metadata, "spec": {**spec, "template": template}
+        }  # fmt: skip
+
+    def crashes() -> bool:
+        statuses = not gone(cluster, "stuck-0") and now(cluster, "stuck-0")["status"].get("containerStatuses")
+        return bool(statuses) and statuses[0]["restartCount"] > 0 and not is_ready(now(cluster, "stuck-0"))
+
+    cluster.apply(stateful_set("exit 1"))
+    wait_for(crashes)
+    first = now(cluster, "stuck-0")["metadata"]["uid"]
+    cluster.apply(stateful_set("exec sleep 1000"))
+    if policy == "OrderedReady":
+        wait_for(lambda: cluster.get(STATEFUL_SET, HOME, "stuck")["status"]["observedGeneration"] == 2)
+        assert now(cluster, "stuck-0")["metadata"]["uid"] == first
+        cluster.delete(POD, HOME, "stuck-0")  # by hand
+    assert ready_once(cluster, "stuck-0")["metadata"]["uid"] != first
+    cluster.delete(STATEFUL_SET, HOME, "stuck")
+    wait_for(lambda: not cluster.list(POD, HOME))
+
+
 def ready_once(cluster: Cluster, name: str) -> Object:
     return wait_for(lambda: is_ready(found := now(cluster, name)) and found)
 

@@ -197,11 +197,15 @@ class Controllers:
         self._say(DEPLOYMENT, owner, pods, new)
 
     def _keep_stateful_set(self, owner: Object) -> None:
-        """Keep pods with numbers: one after the other comes, and the last one is updated first."""
+        """Keep pods with numbers: one after the other comes, and the last one is updated first.
+
+        As with Kubernetes, nothing is updated while a pod is not ready, not even that pod, unless they are `Parallel`.
+        """
         spec, revision = owner["spec"], _revision(owner)
         pods = {each["metadata"]["name"]: each for each in self._owned(owner)}
         names = [f"{owner['metadata']['name']}-{number}" for number in range(spec["replicas"])]
         parallel = spec.get("podManagementPolicy") == "Parallel"
+        waits = False
         for name in names:
             pod = pods.get(name)
             if pod is None:
@@ -211,6 +215,7 @@ class Controllers:
             elif pod["status"].get("phase") in ("Failed", "Succeeded"):
                 self._delete(pod)
             if not parallel and (pod is None or not deletion.is_ready(pod)):
+                waits = True
                 break
         for name, pod in pods.items():
             if name not in names:
@@ -219,7 +224,7 @@ class Controllers:
             pods[name] for name in names if name in pods and pods[name]["metadata"]["labels"].get(_REVISION) != revision
         ]
         leaving = any("deletionTimestamp" in each["metadata"] for each in pods.values())
-        if old and not leaving and all(deletion.is_ready(each) or each in old for each in pods.values()):
+        if old and not waits and not leaving and all(deletion.is_ready(each) or each in old for each in pods.values()):
             self._delete(old[-1])
         self._say(STATEFUL_SET, owner, list(pods.values()), [each for each in pods.values() if each not in old])
 
