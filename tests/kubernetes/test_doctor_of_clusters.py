@@ -97,7 +97,7 @@ def test_who_may_not_install_is_told_which_right_is_missing(cluster: FakeCluster
 
 
 def test_control_has_every_right_that_it_needs_by_the_chart(cluster: FakeCluster):
-    install(cluster)
+    install(cluster, {"links": {}})
     for findings in (found(cluster), found_by_control(cluster)):
         assert "ok: rights: control may do all that is needed" in [str(each) for each in findings]
         assert errors(findings) == ["pods: control is not ready", "pods: no gateway is ready"]
@@ -139,8 +139,22 @@ def test_a_pull_secret_must_be_in_both_namespaces(cluster: FakeCluster):
     install(cluster, {"imagePullSecrets": ["pull"]})
     secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "pull", "namespace": HOME}}
     cluster.apply(secret)
-    assert "images: there is no Secret pull in hostler-instances" in errors(found(cluster))
-    assert "images: there is no Secret pull in hostler" not in errors(found(cluster))
+    assert "secrets: there is no Secret pull in hostler-instances" in errors(found(cluster))
+    assert "secrets: there is no Secret pull in hostler" not in errors(found(cluster))
+
+
+def test_what_pods_wait_for_is_named(cluster: FakeCluster):
+    values = {"signatures": {"existingSecret": "mine"}, "links": {"existingSecret": "certificate"}}
+    install(cluster, values)
+    [deployment] = (each for each in render(values) if each["kind"] == "Deployment")
+    template = deployment["spec"]["template"]
+    metadata = {**template["metadata"], "name": "gateway-a", "namespace": HOME}
+    cluster.apply({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": template["spec"]})
+    assert [each for each in errors(found(cluster)) if each.startswith("secrets")] == [
+        "secrets: there is no ConfigMap hostler-link-ca in hostler-instances",
+        "secrets: there is no Secret certificate in hostler",
+        "secrets: there is no Secret mine in hostler",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -215,7 +229,7 @@ SEEN = Cluster(
     policies=[],
     classes=[storage_class("fast", "true")],
     claims=[],
-    missing_secrets=(),
+    missing=(),
     metrics=True,
     probe="",
 )

@@ -417,6 +417,7 @@ def test_kubectl_applies_patches_scales_and_deletes(cluster: Cluster, tmp_path: 
 def test_go_clients_may_send_protobuf(cluster: Cluster) -> None:
     assert run(cluster, "auth", "can-i", "list", "pods").strip() == "yes"
     run(cluster, "create", "secret", "generic", "keys", "--from-literal=a=b")
+    run(cluster, "create", "configmap", "names", "--from-literal=a=b")
     assert read(cluster, "secret/keys")["data"] == {"a": "Yg=="}
     run(cluster, "delete", "secret", "keys")
 

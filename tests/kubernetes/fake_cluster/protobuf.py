@@ -34,6 +34,7 @@ _MESSAGES: dict[str, dict[int, tuple[str, str]]] = {
     "DeleteOptions": _OPTIONS,
     "Preconditions": {1: ("uid", "text"), 2: ("resourceVersion", "text")},
     "Secret": _SECRET,
+    "ConfigMap": {1: ("metadata", "ObjectMeta"), 2: ("data", "text map"), 3: ("binaryData", "bytes map")},
     "Eviction": {1: ("metadata", "ObjectMeta"), 2: ("deleteOptions", "DeleteOptions")},
     "SelfSubjectAccessReview": {1: ("metadata", "ObjectMeta"), 2: ("spec", "ReviewSpec")},
     "ReviewSpec": {1: ("resourceAttributes", "Attributes")},

@@ -29,6 +29,7 @@ class Names:
     pull_secrets: tuple[str, ...] = ()
     runs_as_root: bool = True  # users' images may
     reviews_tokens: bool = True  # else links prove who they are by tokens of a file
+    link_ca: str = ""  # the instances' ConfigMap with the links' authority
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ class Cluster:
     policies: list[Object] | None  # NetworkPolicies of the instances
     classes: list[Object] | None  # of storage
     claims: list[Object] | None  # of control's volume
-    missing_secrets: tuple[str, ...]
+    missing: tuple[str, ...]  # Secrets and ConfigMaps that pods wait for
     metrics: bool  # of pods' CPU, for the autoscaler
     probe: str  # "": there was none; else `enforced`, `open`, or why it said nothing
 
@@ -64,6 +65,7 @@ def look(settings: Settings, namespace: str, probe: bool, api: Api | None = None
         names, installed = _names(api, settings, namespace or settings.kubernetes.control_namespace)
         release, instances = f"/namespaces/{names.control}", f"/namespaces/{names.instances}"
         namespaces = {name: api.get(f"/api/v1/namespaces/{name}") for name in (names.control, names.instances)}
+        pods = api.get(f"/api/v1{release}/pods", labelSelector=_OURS).items
         return Cluster(
             server=api.server,
             version=str(version.body.get("gitVersion", "")),
@@ -78,15 +80,14 @@ def look(settings: Settings, namespace: str, probe: bool, api: Api | None = None
                 if answer.ok or answer.status == 404
             },
             nodes=api.get("/api/v1/nodes").items,
-            pods=api.get(f"/api/v1{release}/pods", labelSelector=_OURS).items,
+            pods=pods,
             policies=api.get(f"/apis/networking.k8s.io/v1{instances}/networkpolicies").items,
             classes=api.get("/apis/storage.k8s.io/v1/storageclasses").items,
             claims=api.get(f"/api/v1{release}/persistentvolumeclaims", labelSelector=_OURS).items,
-            missing_secrets=tuple(
-                f"{secret} in {place}"
-                for secret in names.pull_secrets
-                for place in (names.control, names.instances)
-                if api.get(f"/api/v1/namespaces/{place}/secrets/{secret}", METADATA).status == 404
+            missing=tuple(
+                f"{kind} {name} in {place}"
+                for kind, place, name in _awaited(names, pods or [])
+                if api.get(f"/api/v1/namespaces/{place}/{kind.lower()}s/{name}", METADATA).status == 404
             ),
             metrics=api.get("/apis/metrics.k8s.io/v1beta1").ok,
             probe=probes.run(api, names) if probe else "",
@@ -103,6 +104,7 @@ def _names(api: Api, settings: Settings, namespace: str) -> tuple[Names, bool]:
             return Names(
                 namespace, table["namespace"], each["metadata"]["name"], table["agent_image"],
                 tuple(table["image_pull_secrets"]), not table["run_as_non_root"], "link_tokens" not in settings_there,
+                table["link_ca"],
             ), True  # fmt: skip
         except (KeyError, TypeError, tomllib.TOMLDecodeError):
             continue
@@ -114,6 +116,18 @@ def _names(api: Api, settings: Settings, namespace: str) -> tuple[Names, bool]:
         not settings.link_tokens,
     )  # fmt: skip
     return names, api.in_pod
+
+
+def _awaited(names: Names, pods: list[Object]) -> list[tuple[str, str, str]]:
+    """Return kind, namespace and name of what images are pulled with, and of what pods mount."""
+    found = [("Secret", place, each) for each in names.pull_secrets for place in (names.control, names.instances)]
+    if names.link_ca:
+        found.append(("ConfigMap", names.instances, names.link_ca))
+    for volume in (volume for pod in pods for volume in pod["spec"].get("volumes", [])):
+        found.append(("Secret", names.control, volume.get("secret", {}).get("secretName", "")))
+        for source in volume.get("projected", {}).get("sources", []):
+            found.append(("Secret", names.control, source.get("secret", {}).get("name", "")))
+    return [each for each in dict.fromkeys(found) if each[2]]
 
 
 def _lacks(api: Api, names: Names, installed: bool) -> tuple[Right, ...] | None:

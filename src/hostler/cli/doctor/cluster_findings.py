@@ -21,8 +21,8 @@ def find(cluster: Cluster) -> Iterator[Finding]:
     yield from _rights(cluster)
     yield from _namespaces(cluster)
     yield from _pods(cluster)
-    for secret in cluster.missing_secrets:
-        yield Finding("error", "images", f"there is no Secret {secret}", "Images are pulled with it: create it there")
+    for each in cluster.missing:
+        yield Finding("error", "secrets", f"there is no {each}", "Pods wait for it: create it there")
     yield from _policies(cluster)
     yield from _storage(cluster)
     if not cluster.in_pod and not cluster.metrics:
