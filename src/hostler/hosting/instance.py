@@ -26,6 +26,7 @@ from hostler.hosting.container import Container, Unfit
 from hostler.hosting.instance_key import InstanceKey
 from hostler.hosting.platform import Platform
 from hostler.hosting.standstill import Standstill
+from hostler.hosting.trouble import Trouble
 from hostler.wire import silence
 
 log = logging.getLogger("hostler.instance")
@@ -167,12 +168,13 @@ class Instance:
     async def stop(self, grace: float) -> None:
         """End the containers and remove everything that they had, except their logs."""
         await self.detach()
+        trouble = Trouble(log)
         while True:
             try:
                 await self.platform.engine.stop(self.id, grace)
                 break
             except EngineError as error:
-                log.warning("%s cannot be stopped just now: %s", self.id, error)
+                trouble.say(f"{self.id} cannot be stopped just now: {error}")
                 await asyncio.sleep(STOP_AGAIN)
         self._move("gone")
 

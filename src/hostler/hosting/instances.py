@@ -20,6 +20,7 @@ from hostler.hosting.background import BackgroundTasks
 from hostler.hosting.instance import Instance
 from hostler.hosting.instance_key import InstanceKey
 from hostler.hosting.platform import Platform
+from hostler.hosting.trouble import Trouble
 from hostler.hosting.witnesses import Witnesses
 from hostler.wire.gateway_messages import CallsTimedOut
 
@@ -34,6 +35,7 @@ class Instances(Mapping[str, Instance]):
 
     def __init__(self, platform: Platform) -> None:
         self._platform = platform
+        self.away = Trouble(log)  # that the engine cannot be asked
         self.waits: Mapping[SlotKey, float] = {}  # when a slot is started again whose instances have ended
         self._by_id: dict[str, Instance] = {}
         self._work = BackgroundTasks()

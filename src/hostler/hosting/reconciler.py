@@ -187,8 +187,9 @@ class Reconciler:
         try:
             await self.instances.look(self.endpoints.variant)
         except EngineError as error:  # it is busy, or restarts; the next pass asks again
-            log.warning("the engine could not be asked: %s", error)
+            self.instances.away.say(f"the engine could not be asked: {error}")
             return False
+        self.instances.away.say("")
         if self._began is None:
             self._began = clock.now()
             self.platform.logs.all_taken_over()

@@ -513,7 +513,9 @@ async def test_a_control_that_stands_still_while_it_pings_misses_no_ping(stage: 
     await stopped(instance)
 
 
-async def test_an_engine_that_cannot_stop_an_instance_just_now_is_asked_again(stage: Stage) -> None:
+async def test_an_engine_that_cannot_stop_an_instance_just_now_is_asked_again_and_that_is_said_once(
+    stage: Stage, caplog: pytest.LogCaptureFixture
+) -> None:
     instance = stage.instance(ours())
     instance.begin()
     await stage.until(instance, "ready")
@@ -522,6 +524,7 @@ async def test_an_engine_that_cannot_stop_an_instance_just_now_is_asked_again(st
     stopping = asyncio.create_task(instance.stop(0))
     await asyncio.sleep(3.0)
     assert instance.state == "stopping"
+    assert caplog.text.count("cannot be stopped just now: it restarts") == 1
     stage.engine.unreachable = ""
     await stopping
     assert instance.state == "gone"

@@ -391,6 +391,17 @@ async def test_a_new_control_starts_and_publishes_nothing_before_it_knows_what_r
         assert len(ground.engine.started) == 1
 
 
+async def test_an_engine_that_is_away_is_said_once_each_time(ground: Ground, caplog: pytest.LogCaptureFixture) -> None:
+    async with ground.control() as (reconciler, _):
+        await status(reconciler, ground.endpoint(), "InService")
+        for times in (1, 2):
+            cut_off(ground, "refuses")
+            await asyncio.sleep(30)
+            assert caplog.text.count("the engine could not be asked: the host went away") == times
+            reach(ground)
+            await asyncio.sleep(30)
+
+
 async def test_what_an_earlier_control_has_left_is_removed_once_the_engine_can_be_asked(ground: Ground) -> None:
     left = ground.folder / "containers" / "left.0"
     left.mkdir(parents=True)

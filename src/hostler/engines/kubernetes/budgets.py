@@ -74,12 +74,14 @@ class Budgets:
             self._working.cancel()
 
     async def _work(self, owner: OwnerReference) -> None:
+        said = ""
         try:
             while self._wanted != self._there:
                 try:
                     await self._bring(owner)
                 except EngineError as error:
-                    logger.warning("the disruption budgets cannot be set: %s", error)
+                    if said != (said := str(error)):  # once for many attempts
+                        logger.warning("the disruption budgets cannot be set: %s", error)
                     await asyncio.sleep(_AGAIN)
         finally:
             self._working = None

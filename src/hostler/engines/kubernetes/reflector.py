@@ -58,6 +58,7 @@ class Reflector(Generic[T]):
                     await self._list()
                 await self._watch()
                 pause = _LEAST
+                await asyncio.sleep(_LEAST)  # there are servers that end each watch at once
             except Expired:
                 self._version = ""
                 await asyncio.sleep(_LEAST)
