@@ -374,6 +374,18 @@ MISTAKES = {
         " interpreter that is nowhere. Its last lines: [FATAL tini (8)] exec /opt/run failed: No such file or"
         " directory",
     ),
+    "an entry point whose interpreter is not there, in a pod": (
+        image(exit=1, log="exec /opt/run: no such file or directory"),
+        "The container could not be started: its image's entry point /opt/run is not there, or not the interpreter"
+        " that its first line names. Look for both in the image. A script with Windows' line ends (CRLF) names an"
+        " interpreter that is nowhere. Its last lines: exec /opt/run: no such file or directory",
+    ),
+    "an entry point that is for another processor, in a pod": (
+        image(exit=1, log="exec /opt/run: exec format error"),
+        "The container could not be started: its image's entry point /opt/run is no program for this machine. Build the"
+        " image for this machine's processor; a script begins with a line such as #!/bin/sh. Its last lines: exec"
+        " /opt/run: exec format error",
+    ),
     "an entry point that must not be executed": (
         image(exit=126, log="[FATAL tini (8)] exec /opt/run failed: Permission denied"),
         "The container could not be started: its image's entry point /opt/run must not be executed. In the Dockerfile:"

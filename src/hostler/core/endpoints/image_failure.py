@@ -1,6 +1,7 @@
-"""Why a container of a user's image failed in Docker, and what helps. Pure: facts in, sentences out.
+"""Why a container of a user's image failed in Docker or in a cluster, and what helps. Pure: facts in, sentences out.
 
-The patterns are those of Docker's init (tini; Podman's catatonit), which starts an image's program.
+The patterns are those of what starts an image's program: Docker's init (tini; Podman's catatonit), or, in a
+cluster, whose pods have no init, runc itself.
 """
 
 from __future__ import annotations
@@ -14,8 +15,9 @@ from hostler.text import shorten, size
 
 _PATH = 120  # characters of a path, inside a cause
 _NOT_EXECUTED = re.compile(
-    r"(?:\[FATAL tini \(\d+\)\] exec (?P<tini>.+) failed|(?:FATAL|ERROR).*catatonit.*exec (?P<other>.+?)):"
-    r" (?P<why>No such file or directory|Permission denied|Exec format error)"
+    r"(?:\[FATAL tini \(\d+\)\] exec (?P<tini>.+) failed|(?:FATAL|ERROR).*catatonit.*exec (?P<other>.+?)"
+    r"|^exec (?P<runc>/.+)): (?P<why>No such file or directory|Permission denied|Exec format error)",
+    re.IGNORECASE | re.MULTILINE,
 )
 _NOT_TAKEN = re.compile(  # as argument parsers and interpreters say it
     rf"(?:unrecognized|unexpected|unknown|invalid|no such|can't open|cannot open|cannot find)\b[^\n]{{0,80}}\b{SERVE}"
@@ -43,7 +45,7 @@ def ended(facts: Facts, ended: str) -> Diagnosis | None:
             f"Build the image for this machine: docker build --platform {facts.machine}.",
         )
     if match := _NOT_EXECUTED.search(facts.log):
-        return _not_executed(match["tini"] or match["other"], match["why"])
+        return _not_executed(match["tini"] or match["other"] or match["runc"], match["why"].capitalize())
     if _NOT_TAKEN.search(facts.log):
         return Diagnosis(f"{ended} Its entry point does not take the argument {SERVE}.", _NO_SERVE)
     return None
