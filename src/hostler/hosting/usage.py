@@ -54,7 +54,8 @@ class Usage:
         disk = await asyncio.to_thread(shutil.disk_usage, self._folder)
         used = 100 * disk.used / (disk.used + disk.free)
         of_all = await asyncio.gather(*(self._of(instance, budgets[instance.id]) for instance in due))
-        shared = [Sample("DiskUtilization", i.key.endpoint_key, i.key.variant, "", used) for i in due]
+        here = [i.key for i in due if not i.report.machine]  # of another machine's disk nothing is known
+        shared = [Sample("DiskUtilization", key.endpoint_key, key.variant, "", used) for key in here]
         return [*shared, *(sample for samples in of_all for sample in samples)]
 
     async def _of(self, instance: Instance, budget: int) -> list[Sample]:
@@ -81,10 +82,10 @@ class Usage:
         return samples
 
     async def _processors(self, container: Container) -> float | None:
-        """Return percents of one processor since the sample before. None: this is the first."""
+        """Return percents of one processor since the sample before; None in the first, or if the engine knows none."""
         now, used = clock.now(), await container.processor_time()
         before = self._before.get(container)
         self._before[container] = now, used
-        if before is None or now <= before[0]:
+        if before is None or now <= before[0] or not used:
             return None
         return 100 * max(0.0, used - before[1]) / (now - before[0])  # processes that have ended take their time along

@@ -72,6 +72,21 @@ async def test_each_instance_is_sampled_once_in_a_minute_though_it_came_in_the_m
         assert len(values(await sampled.sample(2), "DiskUtilization")) == 2
 
 
+async def test_what_is_not_known_of_an_instance_on_another_machine_is_no_sample(ground: Ground) -> None:
+    async with ground.control() as (reconciler, _):
+        uid = ground.endpoint(2)
+        await status(reconciler, uid, "InService")
+        sampled, elsewhere = usage(ground, reconciler), reconciler.instances[f"{uid}.1.0.0.0"]
+        ground.engine.report(elsewhere.id, machine="node-1/zone-a")
+        await passes(reconciler, lambda: elsewhere.report.machine)
+        ground.engine.processor[f"{uid}.1.0.1.0.0"] = 1.0
+        for minute in (1, 2):
+            samples = await sampled.sample(minute)
+            assert len(values(samples, "DiskUtilization")) == 1
+            assert len(values(samples, "CPUUtilization")) == minute - 1
+            await asyncio.sleep(60)
+
+
 async def test_fetches_loads_and_unloads_are_noted_with_their_times(ground: Ground) -> None:
     async with ground.control() as (reconciler, gateway):
         ground.put("p/a.tar.gz")
