@@ -359,8 +359,10 @@ class ConnectionPool:
                 if opening.done():
                     return opening.result()[1]
             raise TimeoutError
-        finally:
-            opening.cancel()  # without effect on one that is done
+        except BaseException:
+            if not opening.cancel() and not opening.exception():  # it connected just before we were cancelled
+                opening.result()[0].abort()
+            raise
 
     def keep(self, connection: _Connection) -> None:
         """Keep an unused connection for the next request to its address."""

@@ -593,3 +593,26 @@ async def test_only_tcp_connections_grow_old(tcp: bool, connections: int) -> Non
 def _free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as sock:
         return int(sock.getsockname()[1])
+
+
+async def test_a_pool_that_is_closed_while_it_connects_leaves_no_connection_open() -> None:
+    opened = ended = 0
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal opened, ended
+        opened += 1
+        with contextlib.suppress(ConnectionError):
+            await reader.read()
+        ended += 1
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1")
+    address = f"tcp:127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    for turns in range(40):  # of the loop: whichever step the connecting has reached
+        pool = ConnectionPool()
+        pool.send(Caller(), address, POST, deadline=math.inf)
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        pool.close()
+    await until(lambda: bool(opened) and opened == ended)
+    server.close()
