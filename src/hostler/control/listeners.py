@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import socket
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,10 @@ from hostler.control.station import Station
 from hostler.errors import UserError
 from hostler.settings import Settings
 from hostler.wire import transport
-from hostler.wire.door import Door, UnixDoor
+from hostler.wire.door import Door, StaticTokenDoor, UnixDoor
 from hostler.wire.transport import Certificates
+
+log = logging.getLogger("hostler.control")
 
 _HEAD_TIME = 5.0  # seconds for the head of a request
 _HEAD_BYTES = 2**20  # of a head, and what came with it
@@ -57,9 +60,12 @@ async def open_door(settings: Settings, station: Station, door: Door) -> None:
     if station.run is not None:
         await door.serve(f"unix:{station.run / 'link.sock'}", UnixDoor())
     if settings.link_listen:
+        if isinstance(station.doorman, StaticTokenDoor):
+            await asyncio.to_thread(station.doorman.check)
         if station.doorman is None:
             raise UserError("link_listen needs link_tokens, the file with the tokens that are admitted")
-        await door.serve(settings.link_listen, station.doorman, certificates(settings))
+        address = await door.serve(settings.link_listen, station.doorman, certificates(settings))
+        log.info("gateways and agents are admitted at %s", address)
 
 
 async def serve_api(

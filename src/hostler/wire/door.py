@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from hmac import compare_digest
 from pathlib import Path
 from random import uniform
-from typing import Literal, Protocol
+from typing import Literal, Protocol, get_args
 
 import msgspec
 from msgspec import structs
@@ -155,18 +155,38 @@ class StaticTokenDoor:
         proof = knock.proof.encode()
         return Peer(knock.role, knock.name) if any(compare_digest(proof, token) for token in tokens) else None
 
+    def check(self) -> None:
+        """Raise UserError for a file that admits nobody now."""
+        try:
+            tokens = self._read()
+        except OSError as error:
+            raise UserError(f"link_tokens {self._path} cannot be used: {error.strerror}") from None
+        if not any(_usable(tokens, role) for role in get_args(Role)):
+            raise UserError(f"link_tokens {self._path} holds no token of {_SHORTEST} characters or more")
+
     def _tokens(self, role: Role) -> list[bytes]:
         try:
-            with self._path.open("rb") as file:
-                if is_open_to_others(os.fstat(file.fileno()), os.geteuid()):
-                    raise OSError(errno.EPERM, "it is open to other users: chmod 600")
-                value = msgspec.toml.decode(file.read(2**20), type=dict[str, str | list[str]]).get(role, [])
-        except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
-            kind = error.strerror if isinstance(error, OSError) else "it is no TOML of role = token"
-            log.warning("link_tokens %s cannot be used, so nobody is admitted: %s", self._path, kind)
+            return _usable(self._read(), role)
+        except OSError as error:
+            log.warning("link_tokens %s cannot be used, so nobody is admitted: %s", self._path, error.strerror)
             return []
-        tokens = [value] if isinstance(value, str) else value
-        return [token.strip().encode() for token in tokens if len(token.strip()) >= _SHORTEST]
+
+    def _read(self) -> dict[str, str | list[str]]:
+        """Return the file's tokens by role. Raises OSError."""
+        with self._path.open("rb") as file:
+            if is_open_to_others(os.fstat(file.fileno()), os.geteuid()):
+                raise OSError(errno.EPERM, "it is open to other users: chmod 600")
+            try:
+                return msgspec.toml.decode(file.read(2**20), type=dict[str, str | list[str]])
+            except (msgspec.MsgspecError, UnicodeDecodeError):
+                raise OSError(errno.EINVAL, "it is no TOML of role = token") from None
+
+
+def _usable(tokens: Mapping[str, str | list[str]], role: Role) -> list[bytes]:
+    """Return the tokens of a role that are long enough to be a secret."""
+    value = tokens.get(role, [])
+    listed = [value] if isinstance(value, str) else value
+    return [token.strip().encode() for token in listed if len(token.strip()) >= _SHORTEST]
 
 
 Enter = Callable[[Peer, Knock, asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]

@@ -167,6 +167,25 @@ async def test_a_file_of_tokens_that_cannot_be_read_admits_nobody(
         assert await answer(way_with(tmp_path, "short", visits.address), Knock("gateway", "g1")) is None
 
 
+def test_a_file_of_tokens_that_admits_nobody_is_a_wrong_setting(tmp_path: Path, tokens: Path) -> None:
+    StaticTokenDoor(tokens).check()
+    path = tmp_path / "others"
+    with pytest.raises(UserError, match=f"^link_tokens {path} cannot be used: No such file or directory$"):
+        StaticTokenDoor(path).check()
+    for content, reason in (
+        ("gateway: no TOML", "cannot be used: it is no TOML of role = token"),
+        ('gateway = "short"', "holds no token of 16 characters or more"),
+        (f'others = "{TOKEN}"', "holds no token of 16 characters or more"),
+    ):
+        path.write_text(content)
+        path.chmod(0o600)
+        with pytest.raises(UserError, match=f"^link_tokens {path} {reason}$"):
+            StaticTokenDoor(path).check()
+    path.chmod(0o644)
+    with pytest.raises(UserError, match=r"it is open to other users: chmod 600$"):
+        StaticTokenDoor(path).check()
+
+
 async def test_a_file_of_tokens_that_others_can_read_admits_nobody(
     tmp_path: Path, tokens: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
