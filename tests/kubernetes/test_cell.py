@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 import targets
+from cluster_cell import ECR, ROLE, Cell, Load, cell, eventually, is_real
 from fake_cluster.access import Question
 
 import helm_chart
-from cell import ECR, ROLE, Cell, Load, cell, eventually, is_real
 from hostler.cli import demo
 
 pytestmark = [pytest.mark.docker, pytest.mark.require("helm")]

@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 import targets
 from botocore.exceptions import ClientError
+from cluster_cell import ECR, SMALL, Cell, Load, cell, eventually, is_real
 from fake_cluster import cluster as clusters
 from witness import BUCKET, CALLERS, Endpoint, endpoint
 
 import docker_rig
-from cell import ECR, SMALL, Cell, Load, cell, eventually, is_real
 
 pytestmark = [pytest.mark.docker, pytest.mark.require("helm")]
 

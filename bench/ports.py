@@ -1,6 +1,6 @@
 """What a call costs one of our model servers, at its own port and at that of the model's process.
 
-    python bench/hop.py [--seconds 5] [--rounds 3] [--connections 16]
+    python bench/ports.py [--seconds 5] [--rounds 3] [--connections 16]
 
 One server with a script that does nothing, as in a pod: it listens on a port, and so does the script's process. Calls
 come over TCP on kept connections, in turns through the server and to the process itself. The figures are the CPU time
