@@ -6,11 +6,12 @@ PIP    := PIP_USER=0 $(BIN)/python -m pip --disable-pip-version-check install --
 TEST   := $(BIN)/python -m pytest
 JOBS   ?= 2
 
-.PHONY: help demo test check format unit contract api model e2e kubernetes cluster versions pythons slow mutants structure manifests images test-images dist bench bench-peers goals rest lock clean
+.PHONY: help demo test docker check format unit contract api model e2e kubernetes cluster versions pythons slow mutants structure manifests images test-images dist bench bench-peers goals rest lock clean
 
 help:
 	@echo "make demo    multi-model endpoint, real predictions, by an unchanged boto3 program"
 	@echo "make test    unit, contract, api, model and e2e tests (each of these words: one kind alone; TORCH=1: with torch)"
+	@echo "make docker  the tests that need Docker, which make test leaves out"
 	@echo "make kubernetes tests on a cluster of our own; with HOSTLER_TEST_REQUIRE=cluster on that of KUBECONFIG"
 	@echo "make cluster start that cluster, for kubectl and helm, in FOLDER=/tmp/hostler-cluster"
 	@echo "make versions tests with the oldest of each dependency, and beside the SageMaker SDKs 2 and 3"
@@ -81,8 +82,14 @@ BESIDE := -n $(JOBS) --dist loadfile --no-loadscope-reorder
 # Tests that measure, or load the machine, run alone afterwards, even after failures. They are all in tests/e2e.
 test e2e: $(TESTED)
 	@failed=0; \
-	$(TEST) -m "not slow and not alone" $(BESIDE) $(if $(filter e2e,$@),tests/e2e) || failed=$$?; \
-	$(TEST) -m "not slow and alone" tests/e2e || failed=$$?; \
+	$(TEST) -m "not slow and not alone and not docker" $(BESIDE) $(if $(filter e2e,$@),tests/e2e) || failed=$$?; \
+	$(TEST) -m "not slow and alone and not docker" tests/e2e || failed=$$?; \
+	exit $$failed
+
+docker: $(TESTED)
+	@failed=0; \
+	$(TEST) -m "not slow and not alone and docker" $(BESIDE) || failed=$$?; \
+	$(TEST) -m "not slow and alone and docker" tests/e2e || failed=$$?; \
 	exit $$failed
 
 unit contract api model kubernetes: $(TESTED)
