@@ -40,6 +40,7 @@ class Gateway:
     version: int = 0  # acknowledged in this control's epoch
     last_message: float = 0.0  # by clock.now
     room: int = _BACKLOG  # bytes that may wait for it to read them
+    counts: gateway_messages.Counts | None = None
 
     @property
     def process(self) -> str:
@@ -51,8 +52,6 @@ class Gateway:
         if self.counts:
             gone.leave(self.process, self.counts)
             self.counts = None
-
-    counts: gateway_messages.Counts | None = None
 
 
 @dataclass
