@@ -60,6 +60,12 @@ def names(objects: Objects, kind: str) -> list[str]:
     return [each["metadata"]["name"] for each in objects if each["kind"] == kind]
 
 
+def cluster_wide(objects: Objects) -> list[str]:
+    """Return what control has rights to in all namespaces, or in none."""
+    roles = [each for each in objects if each["kind"] == "ClusterRole"]
+    return [resource for role in roles for rule in role["rules"] for resource in rule["resources"]]
+
+
 def account(objects: Objects, name: str) -> dict[str, Any]:
     return objects.one("ServiceAccount", name)["metadata"].get("annotations")
 
@@ -197,13 +203,13 @@ CASES: dict[str, Case] = {
     "links.tokenReview": Case(
         False,
         lambda o: [
-            names(o, "ClusterRole"),
+            cluster_wide(o),
             "link_tokens" in config(o),
             config(o)["kubernetes"].get("link_token_secret"),
             [list(source) for source in volume(gateway(o), "link")["projected"]["sources"]],
         ],
-        [["hostler-hostler-control"], False, None, [["serviceAccountToken"], ["secret"]]],
-        [[], True, "hostler-link-token", [["secret"], ["secret"]]],
+        [["tokenreviews", "nodes"], False, None, [["serviceAccountToken"], ["secret"]]],
+        [["nodes"], True, "hostler-link-token", [["secret"], ["secret"]]],
     ),
     "control.storage.size": Case("1Ti", lambda o: volume_claim(o)["resources"]["requests"]["storage"], "10Gi", "1Ti"),
     "control.storage.className": Case("fast", lambda o: volume_claim(o).get("storageClassName"), None, "fast"),
@@ -296,6 +302,7 @@ CASES: dict[str, Case] = {
         [False, "baseline"],
         [True, "restricted"],
     ),
+    "instances.showZones": Case(False, cluster_wide, ["tokenreviews", "nodes"], ["tokenreviews"]),
     "instances.followLogs": Case(False, lambda o: config(o)["kubernetes"]["follow_logs"], True, False),
     "instances.spread": Case("hard", lambda o: config(o)["kubernetes"]["spread"], "soft", "hard"),
     "instances.serviceAccount.annotations": Case(
@@ -439,6 +446,11 @@ def test_a_wrong_value_is_refused_in_words(values: Values, complaint: str) -> No
     rendered = template(values)
     assert rendered.returncode
     assert complaint in rendered.stderr
+
+
+def test_nothing_is_cluster_wide_without_reviews_and_zones() -> None:
+    objects = render({"links": {"tokenReview": False}, "instances": {"showZones": False}})
+    assert names(objects, "ClusterRole") == names(objects, "ClusterRoleBinding") == []
 
 
 def test_without_reviews_control_knows_the_tokens_that_gateways_and_agents_have() -> None:

@@ -109,9 +109,9 @@ class Stage:
         more = {"containerStatuses": statuses} if states else {}
         self.cluster.set_status(POD, INSTANCES, self.name(id), {"podIP": "10.1.2.3", **more, **status})
 
-    def schedule(self, id: str) -> None:
+    def schedule(self, id: str, node: str = "node-1") -> None:
         def bind(pod: Any) -> None:
-            pod["spec"]["nodeName"] = "node-1"
+            pod["spec"]["nodeName"] = node
 
         self.cluster.call(lambda: self.cluster.store.patch(self.pod_now(id), bind))
 

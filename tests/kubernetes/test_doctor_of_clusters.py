@@ -20,7 +20,7 @@ from hostler.cli.doctor.cluster import Cluster, Names, look
 from hostler.cli.doctor.cluster_findings import find
 from hostler.cli.doctor.finding import Finding
 from hostler.cli.doctor.kubernetes_api import Api
-from hostler.cli.doctor.rights import OF_CONTROL, OF_INSTALLER, Right, Where
+from hostler.cli.doctor.rights import OF_CONTROL, OF_INSTALLER, OF_ZONES, Right, Where
 from hostler.cli.main import main
 from hostler.errors import UserError
 from hostler.settings import Settings
@@ -261,6 +261,9 @@ def labelled(level: str) -> dict[str, Any]:
         ({"claims": [{"metadata": {"name": "data"}, "status": {"phase": "Pending"}}]}, [("error", "storage")]),
         ({"claims": [{"metadata": {"name": "data"}, "status": {"phase": "Bound"}}]}, []),
         ({"metrics": False}, [("warning", "autoscaling")]),
+        ({"lacks": (OF_ZONES,), "version": "v1.34.2"}, [("warning", "zones")]),
+        ({"lacks": (OF_ZONES,)}, []),
+        ({"lacks": (OF_ZONES, OF_CONTROL[0])}, [("error", "rights")]),
         ({"installed": True, "pods": None}, [("warning", "network")]),
         ({"installed": True, "pods": None, "policies": None, "namespaces": {HOME: None}}, [("error", "namespaces")]),
     ],

@@ -71,6 +71,58 @@ async def test_an_instance_is_a_pod_whose_containers_start_when_their_artifacts_
         assert await stage.engine.list() == [report]
 
 
+def make_node(cluster: Cluster, name: str, zone: str) -> None:
+    labels = {"topology.kubernetes.io/zone": zone} if zone else {}
+    cluster.apply({"apiVersion": "v1", "kind": "Node", "metadata": {"name": name, "labels": labels}})
+
+
+async def test_the_zone_of_an_instances_node_is_read_once_and_nobody_waits_for_it(
+    cluster: Cluster, open_stage: Open
+) -> None:
+    for name, zone in (("zoned", "zone-a"), ("elsewhere", "zone-b"), ("bare", "")):
+        make_node(cluster, name, zone)
+    nodes = {"one": "zoned", "two": "zoned", "three": "elsewhere", "four": "bare", "five": "gone"}
+    async with open_stage() as stage:
+        for id in nodes:
+            await stage.prepared(launch(id))
+        cluster.fail(503)  # the first node is asked for again
+        for id, node in nodes.items():
+            stage.schedule(id, node)
+            stage.status(id, RUNNING, phase="Running")
+        machines = {"one": "zoned/zone-a", "two": "zoned/zone-a", "three": "elsewhere/zone-b"}
+        machines |= {"four": "bare", "five": "gone"}
+        await stage.until_listed(lambda listed: {report.id: report.machine for report in listed} == machines)
+        make_node(cluster, "zoned", "zone-c")
+        stage.status("one", {"terminated": {"exitCode": 1}}, phase="Failed")
+        listed = await stage.until_listed(lambda listed: any(each.containers[0].exit for each in listed))
+        assert {report.id: report.machine for report in listed} == machines
+
+
+async def test_without_a_right_to_read_nodes_an_instance_has_its_node_alone(cluster: Cluster, open_stage: Open) -> None:
+    make_node(cluster, "zoned", "zone-a")
+    account = {"name": "zoneless", "namespace": CONTROL}
+    role = {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "hostler-control"}
+    cluster.apply(
+        {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": account},
+        {
+            "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding", "roleRef": role,
+            "metadata": {"name": "zoneless", "namespace": INSTANCES},
+            "subjects": [{"kind": "ServiceAccount", **account}],
+        },
+    )  # fmt: skip
+    async with open_stage(token=cluster.token(CONTROL, "zoneless")) as stage:
+        await stage.prepared(launch("one"))
+        stage.schedule("one", "zoned")
+        user = f"system:serviceaccount:{CONTROL}:zoneless"
+        async with asyncio.timeout(GUARD):
+            while not any(who == user for who, _ in cluster.rights_missed()):
+                await stage.engine.list()
+                await asyncio.sleep(0.02)
+        await stage.prepared(launch("two"))
+        stage.schedule("two", "zoned")
+        await stage.until_listed(lambda listed: [each.machine for each in listed] == ["zoned", "zoned"])
+
+
 async def test_preparing_and_starting_an_id_twice_is_one_pod(open_stage: Open) -> None:
     async with open_stage() as stage:
         report = await stage.started(launch("twice"))
@@ -465,5 +517,6 @@ def test_control_needs_no_right_that_its_role_has_not_and_uses_all_that_it_has(o
         *((verb, "poddisruptionbudgets", "") for verb in ("get", "list", "create", "update", "delete")),
         ("get", "configmaps", ""),
         ("create", "tokenreviews", ""),
+        ("get", "nodes", ""),
     }  # fmt: skip
     assert isinstance(next(iter(one.rights_used(user))), Question)

@@ -8,8 +8,10 @@ from itertools import groupby
 
 from hostler.cli.doctor.cluster import Cluster, Object, minor
 from hostler.cli.doctor.finding import Finding
+from hostler.cli.doctor.rights import OF_ZONES
 
 OLDEST = (1, 30)  # native sidecars, and preStop's sleep
+_PODS_SAY_ZONES = (1, 35)
 _LEVEL = "pod-security.kubernetes.io/enforce"
 _DEFAULT = "storageclass.kubernetes.io/is-default-class"
 _ZONE = "topology.kubernetes.io/zone"
@@ -61,9 +63,9 @@ def _rights(cluster: Cluster) -> Iterator[Finding]:
     whose = "control" if cluster.installed else "you"
     if cluster.lacks is None:
         pass  # who may not ask learns nothing
-    elif cluster.lacks:
+    elif lacks := [right for right in cluster.lacks if right != OF_ZONES]:
         names = {"instances": cluster.names.instances, "control": cluster.names.control}
-        for where, rights in groupby(cluster.lacks, lambda right: right.where):
+        for where, rights in groupby(lacks, lambda right: right.where):
             place = f" in {names[where]}" if where in names else ""
             helps = (
                 "The chart's Role gives it: is it bound?" if cluster.installed else "Ask for it, or let another install"
@@ -71,6 +73,10 @@ def _rights(cluster: Cluster) -> Iterator[Finding]:
             yield Finding("error", "rights", f"{whose} may not {', '.join(map(str, rights))}{place}", helps)
     else:
         yield Finding("ok", "rights", f"{whose} may do all that is needed")
+    if OF_ZONES in (cluster.lacks or ()) and minor(cluster.version) < _PODS_SAY_ZONES:
+        yield Finding(
+            "warning", "zones", "control may not get nodes: hostler ls shows no zones", "Set instances.showZones=true"
+        )
     if cluster.token_review:
         yield Finding(
             "error", "tokens", f"control cannot ask whose a token is: {cluster.token_review}",

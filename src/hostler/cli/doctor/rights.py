@@ -22,6 +22,8 @@ def _rights(where: Where, group: str, resource: str, verbs: str) -> list[Right]:
     return [Right(where, group, resource, verb) for verb in verbs.split()]
 
 
+OF_ZONES = Right("cluster", "", "nodes", "get")  # for people alone, and before Kubernetes 1.35
+
 # The chart's Roles; a test compares the two.
 OF_CONTROL = (
     *_rights("instances", "", "pods", "get list watch create delete"),
@@ -31,6 +33,7 @@ OF_CONTROL = (
     *_rights("instances", "", "configmaps", "get"),
     *_rights("control", "", "pods", "list watch"),
     *_rights("cluster", "authentication.k8s.io", "tokenreviews", "create"),
+    OF_ZONES,
 )
 
 # The kinds of the chart's objects; a test compares the two.

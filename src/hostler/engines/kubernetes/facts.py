@@ -70,8 +70,8 @@ def note(pod: Pod) -> Note | None:
     return known if fits else None
 
 
-def report(pod: Pod, known: Note, warnings: Sequence[Event] = ()) -> InstanceReport:
-    """Return the report of an instance. `warnings`: the events of its pod, those of type Warning."""
+def report(pod: Pod, known: Note, warnings: Sequence[Event] = (), zone: str = "") -> InstanceReport:
+    """Return the report of an instance. `warnings`: the events of its pod of type Warning. `zone`: its node's."""
     statuses = {status.name: status for status in pod.status.container_statuses or ()}
     containers = tuple(_container(pod, known, n, statuses.get(pods.container(n))) for n in range(len(known.containers)))
     if all(each.address for each in containers):  # it serves, whatever its agent does: that is said alone
@@ -83,7 +83,7 @@ def report(pod: Pod, known: Note, warnings: Sequence[Event] = ()) -> InstanceRep
         lack=trouble.lack,
         leaving=is_leaving(pod),
         lost=is_lost(pod),
-        machine=machine(pod),
+        machine=machine(pod, zone),
         beat=f"tcp:{ip}:{pods.AGENT_PORT}" if (ip := address(pod)) else "",
     )  # fmt: skip
 
@@ -93,9 +93,9 @@ def address(pod: Pod) -> str:
     return pod.status.pod_ip
 
 
-def machine(pod: Pod) -> str:
-    """Return the node, with its zone if the pod says so; empty: none yet."""
-    node, zone = pod.spec.node_name, pod.labels.get(pods.ZONE, "")
+def machine(pod: Pod, zone: str) -> str:
+    """Return the node with its zone, which the pod says, or `zone`; empty: none yet."""
+    node, zone = pod.spec.node_name, pod.labels.get(pods.ZONE, zone)
     return f"{node}/{zone}" if node and zone else node
 
 

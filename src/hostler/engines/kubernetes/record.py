@@ -17,6 +17,7 @@ from hostler.engines.kubernetes.answers import Event, Pod
 from hostler.engines.kubernetes.api import Api
 from hostler.engines.kubernetes.pods import Note
 from hostler.engines.kubernetes.reflector import Reflector
+from hostler.engines.kubernetes.zones import Zones
 from hostler.errors import EngineError, ImageMissing
 
 T = TypeVar("T")
@@ -37,6 +38,7 @@ class Record:
         self._of_pod: defaultdict[str, dict[str, Event]] = defaultdict(dict)  # warnings by pod and name
         self._warned_pod: dict[str, str] = {}  # by warning
         self._change = asyncio.Event()
+        self._zones = Zones(api, self._zone_found)
         root = f"/api/v1/namespaces/{namespace}"
         self._pods = Reflector(api, f"{root}/pods", {"labelSelector": f"{pods.HOUSE}={house}"}, Pod, self._changed)
         self.objects = self._pods.objects  # by name
@@ -87,6 +89,7 @@ class Record:
         for task in self._watching:
             task.cancel()
         await asyncio.gather(*self._watching, return_exceptions=True)
+        await self._zones.close()
 
     def _made(self, name: str) -> InstanceReport | None:
         if (pod := self.objects.get(name)) is None:
@@ -94,7 +97,8 @@ class Record:
         if (note := facts.note(pod)) is None:
             logger.warning("the pod %s has hostler's labels, but is none of its own: it is left alone", name)
             return None
-        report = facts.report(pod, note, [*self._of_pod[name].values()])
+        zone = "" if pods.ZONE in pod.labels else self._zones.of(pod.spec.node_name)
+        report = facts.report(pod, note, [*self._of_pod[name].values()], zone)
         self._found(pod, note, report)
         return report
 
@@ -108,6 +112,10 @@ class Record:
         if (news := self._news.get(name)) is not None:
             news.set()
         self._change.set()
+
+    def _zone_found(self, node: str) -> None:
+        for name in [name for name, pod in self.objects.items() if pod.spec.node_name == node]:
+            self._changed(name)
 
     def _warned(self, name: str) -> None:
         """Take note of a warning, or that it is there no more."""

@@ -79,6 +79,7 @@ def test_a_pod_whose_containers_run_is_an_instance_with_addresses_a_machine_and_
     assert (found.machine, found.beat) == ("node-1/zone-a", "tcp:10.1.2.3:7901")
     assert (found.trouble, found.hopeless, found.leaving, found.lost) == ("", False, False, False)
     assert report(RUNNING, RUNNING).machine == "node-1"
+    assert facts.report(pod(RUNNING, RUNNING), NOTE, zone="zone-b").machine == "node-1/zone-b"
 
 
 def test_an_image_is_named_with_its_digest_where_the_node_says_that_of_the_same_repository() -> None:
