@@ -6,7 +6,7 @@ PIP    := PIP_USER=0 $(BIN)/python -m pip --disable-pip-version-check install --
 TEST   := $(BIN)/python -m pytest
 JOBS   ?= 2
 
-.PHONY: help demo test docker check format unit contract api model e2e kubernetes cluster versions pythons slow mutants structure manifests images test-images dist bench bench-peers goals rest lock clean
+.PHONY: help demo test docker check format unit contract api model e2e kubernetes cluster versions pythons slow failures mutants structure manifests images test-images dist bench bench-peers goals rest lock clean
 
 help:
 	@echo "make demo    multi-model endpoint, real predictions, by an unchanged boto3 program"
@@ -17,6 +17,7 @@ help:
 	@echo "make versions tests with the oldest of each dependency, and beside the SageMaker SDKs 2 and 3"
 	@echo "make pythons tests on Python 3.13 and 3.14 of Debian, as root (PYTHONS=...: other suites, or interpreters)"
 	@echo "make slow    the tests that take minutes"
+	@echo "make failures failures of each part of a cluster under 10,000 calls and more, in about an hour"
 	@echo "make test-images build the images that the tests on Docker use (they build what they need themselves, too)"
 	@echo "make mutants put each of 32 faults into a copy of the code; a test must catch each"
 	@echo "make check   format, lint, types, import floors, structure, manifests (make format: fix the first two)"
@@ -113,8 +114,12 @@ FOLDER ?= /tmp/hostler-cluster
 cluster: $(TESTED)
 	PYTHONPATH=tests:tests/kubernetes $(BIN)/python -m fake_cluster --folder $(FOLDER)
 
+FAILURES := tests/kubernetes/test_failures_of_a_cluster.py
 slow: $(TESTED)
-	$(TEST) -m slow
+	$(TEST) -m slow --ignore=$(FAILURES)
+
+failures: $(TESTED)
+	$(TEST) -m slow $(FAILURES)
 
 test-images: $(VENV)/.test
 	$(BIN)/python tests/docker_rig.py
