@@ -3,7 +3,7 @@
     python bench/agent.py [--workloads churn,cold] [--rounds 5] [--seconds 5]
 
 Control, gateway and containers are the same. With agents, each artifact is asked for over a link, and comes from
-control over HTTP. Rounds alternate. A ratio above 1 means that agents are faster. Needs root and wrk.
+control, both over TLS. Rounds alternate. A ratio above 1 means that agents are faster. Needs root and wrk.
 """
 
 from __future__ import annotations

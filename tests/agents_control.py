@@ -11,6 +11,7 @@ from typing import Any
 import agents
 import hostler.control.main as control
 from agents_host import ADDRESS, NAMESPACE
+from certificates import CertificateAuthority
 from hostler import contract
 from hostler.artifacts.storage import Storage
 from hostler.engines.both import Both
@@ -34,10 +35,14 @@ class WithAgents(Both):
         if self._cell is None:
             folder = settings.data / "agents"
             folder.mkdir(exist_ok=True)
-            self._cell = agents.Cell(folder, control._source(settings), os.environ[ADDRESS])
+            address, issued = os.environ[ADDRESS], None
+            if os.environ[NAMESPACE]:  # to another machine no agent sends its token unencrypted
+                issued = CertificateAuthority().issue(folder / "certificates", address)
+            self._cell = agents.Cell(folder, control._source(settings), address, issued)
             await self._cell.open()
         prefix = ("ip", "netns", "exec", os.environ[NAMESPACE]) if os.environ[NAMESPACE] else ()
-        agent = agents.Agent(self._cell.folder / launch.id, self._cell.address, launch.id, prefix)
+        certificates = str(self._cell.certificates.folder) if self._cell.certificates else ""
+        agent = agents.Agent(self._cell.folder / launch.id, self._cell.address, launch.id, prefix, certificates)
         self._agents[launch.id] = agent
         self._kept[launch.id] = asyncio.create_task(_keep(agent))
         for position, room in self._rooms.of(launch.id).items():

@@ -2,7 +2,7 @@
 
 The containers are processes of this machine as ever. Their loads go over a link to the agent, and the artifacts come
 from control over HTTP. An agent that ends is started again, as in a pod. --namespace: agents are in a network namespace
-of their own, which needs root.
+of their own, and link over TLS, which needs root.
 """
 
 from __future__ import annotations

@@ -69,7 +69,12 @@ class Way:
     token: str = ""
 
     def check(self) -> None:
-        """Raise UserError if the token or ca.crt cannot be read: at the start that is a wrong setting."""
+        """Raise UserError if the token or ca.crt cannot be read, or others could read the token on its way.
+
+        At the start that is a wrong setting.
+        """
+        if transport.is_readable_by_others(self.address):
+            raise UserError(f"{self.address} would be sent the token unencrypted: use tls:")
         if self.address.startswith("tls:"):
             if self.certificates is None:
                 raise UserError(f"{self.address}: link_certificates must name the folder with ca.crt")

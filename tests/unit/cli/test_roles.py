@@ -61,6 +61,7 @@ def is_one_line(result: Result, code: int, says: str) -> bool:
     ("wrong", "code", "says"),
     [
         ({"HOSTLER_CONTROL_ADDRESS": "control"}, 2, "'control' is no address"),
+        ({"HOSTLER_CONTROL_ADDRESS": "tcp:control:7700"}, 1, "tcp:control:7700 would be sent the token unencrypted"),
         ({"HOSTLER_LINK_TOKEN": "{}/none"}, 1, "link_token {}/none cannot be read: No such file or directory"),
         ({"HOSTLER_LINK_TOKEN": "{}"}, 1, "link_token {} cannot be read: Is a directory"),
         ({"HOSTLER_LINK_TOKEN": "/dev/null"}, 1, "link_token /dev/null is empty"),
