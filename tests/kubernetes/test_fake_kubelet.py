@@ -375,6 +375,17 @@ def test_the_log_of_a_container_that_did_not_start_is_refused(cluster: Cluster) 
     cluster.delete(POD, HOME, "quiet", grace=0)
 
 
+def test_the_log_of_a_container_that_is_gone_is_not_found(cluster: Cluster) -> None:
+    cluster.apply(pod("over", container("c0", "echo said")))
+    found = ended(cluster, "over")
+    assert cluster.logs(HOME, "over", "c0") == "said\n"
+    docker_rig.docker("rm", state(found, "c0")["containerID"].removeprefix("docker://"))
+    with pytest.raises(Refusal, match="could not find") as refused:
+        cluster.logs(HOME, "over", "c0")
+    assert refused.value.code == 404
+    cluster.delete(POD, HOME, "over", grace=0)
+
+
 def in_container(cluster: Cluster, name: str, script: str) -> str:
     id = state(now(cluster, name), "c0")["containerID"].removeprefix("docker://")
     return docker_rig.docker("exec", id, "bash", "-c", script)

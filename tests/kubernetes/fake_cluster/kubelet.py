@@ -162,15 +162,23 @@ class Kubelet:
         worker = self._workers.get(pod["metadata"]["uid"])
         running = worker.container(container) if worker else None
         id = (running.before if query.get("previous") == "true" else running.id) if running else ""
+        name = pod["metadata"]["name"]
+        gone = Refusal(404, "NotFound", f"the server could not find the requested resource ( pods/log {name})")
+        if not worker and pod["status"].get("phase") in ("Succeeded", "Failed"):
+            raise gone
         if not id:
-            name = pod["metadata"]["name"]
             raise Refusal(400, "BadRequest", f'container "{container}" in pod "{name}" is waiting to start: ContainerCreating')  # fmt: skip  # noqa: E501
         more: dict[str, Any] = {"tail": query.get("tailLines") or "all"}
         if query.get("timestamps") == "true":
             more["timestamps"] = 1
         if since := query.get("sinceTime"):
             more["since"] = int(datetime.fromisoformat(since).timestamp())
-        lines = await self.docker.containers.container(id).log(stdout=True, stderr=True, **more)
+        try:
+            lines = await self.docker.containers.container(id).log(stdout=True, stderr=True, **more)
+        except aiodocker.DockerError as error:
+            if error.status in (404, 409):  # it is removed, or about to be
+                raise gone from None
+            raise
         output = "".join(lines).encode()
         return output[: int(query["limitBytes"])] if "limitBytes" in query else output
 
