@@ -440,12 +440,29 @@ def test_the_chart_says_all_that_the_table_kubernetes_may_hold() -> None:
         ({"settings": {"[images]": 80}}, "invalid propertyName"),
         ({"signatures": {"verify": False}}, "set signatures.allowRemoteAccessWithoutAuthentication"),
         ({"instances": {"namespace": "hostler"}}, "choose another"),
+        (
+            {"instances": {"types": [{"type": "ml.*", "cpu": 1}, {"type": "*"}, {"type": "ml.*", "cpu": 2}]}},
+            "instances.types has two rows of the type ml.*: leave one out",
+        ),
+        (
+            {"registries": [{"pattern": "*", "registry": "a.b"}, {"pattern": "*", "registry": "c.d"}]},
+            "registries has two rows of the pattern *: leave one out",
+        ),
+        (
+            {"gateways": {"autoscaling": {"minReplicas": 20}}},
+            "gateways.autoscaling: minReplicas, which is 20, is more than maxReplicas, which is 10",
+        ),
     ],
 )
 def test_a_wrong_value_is_refused_in_words(values: Values, complaint: str) -> None:
     rendered = template(values)
     assert rendered.returncode
     assert complaint in rendered.stderr
+
+
+def test_replicas_without_autoscaling_are_not_compared() -> None:
+    values = {"gateways": {"autoscaling": {"enabled": False, "minReplicas": 20}}}
+    assert names(render(values), "HorizontalPodAutoscaler") == []
 
 
 def test_nothing_is_cluster_wide_without_reviews_and_zones() -> None:
