@@ -17,7 +17,7 @@ help:
 	@echo "make versions tests with the oldest of each dependency, and beside the SageMaker SDKs 2 and 3"
 	@echo "make pythons tests on Python 3.13 and 3.14 of Debian, as root (PYTHONS=...: other suites, or interpreters)"
 	@echo "make slow    the tests that take minutes"
-	@echo "make failures failures of each part of a cluster under 10,000 calls and more, in about an hour"
+	@echo "make failures failures of each part of a cluster under 10,000 calls"
 	@echo "make test-images build the images that the tests on Docker use (they build what they need themselves, too)"
 	@echo "make mutants put each of 32 faults into a copy of the code; a test must catch each"
 	@echo "make check   format, lint, types, import floors, structure, manifests (make format: fix the first two)"
