@@ -389,3 +389,9 @@ async def exited(engine: Engine, id: str, position: int) -> ContainerReport:
     while (container := (await seen(engine, id)).containers[position]).exit is None:
         await engine.changed()
     return container
+
+
+async def listed(engine: Engine, is_so: Callable[[list[InstanceReport]], bool]) -> None:
+    """Return once the list is so. It is read again after each change, which may have been an earlier one."""
+    while not is_so(await engine.list()):
+        await engine.changed()
