@@ -57,6 +57,7 @@ class ContainerStatus(_Answer, frozen=True):
     image_id: str = msgspec.field(default="", name="imageID")
     started: bool | None = None
     state: State = State()
+    last_state: State = State()
 
 
 class Condition(_Answer, frozen=True):

@@ -231,8 +231,15 @@ def _waiting(status: ContainerStatus, image: str, warnings: Iterable[Event]) -> 
         failed = sum(event.count or 1 for event in warnings if event.reason == "Failed")
         return Trouble(f"A container cannot be created ({reason}): {_said(message)}", failed >= _TRIES)
     if reason == "CrashLoopBackOff":
-        return Trouble(f"It ends again and again: {_said(message)}")
+        return Trouble(f"It ends again and again{_last_end(status)}.")
     return Trouble()
+
+
+def _last_end(status: ContainerStatus) -> str:
+    """Return how a container ended the last time. Not kubelet's pause, which grows: a new text counts as progress."""
+    if (last := status.last_state.terminated) is None:
+        return ""
+    return f", the last time with exit code {last.exit_code}{f' ({last.reason})' if last.reason else ''}"
 
 
 def _condition(pod: Pod, type: str) -> Condition | None:

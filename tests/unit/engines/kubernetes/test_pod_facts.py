@@ -19,22 +19,24 @@ NOTE = Note(
 )
 DIGEST = "sha256:" + "0" * 64
 RUNNING = {"running": {}}
+NEVER = "cannot be pulled (ErrImageNeverPull): not there."
 NO_NODE = "0/3 nodes are available: 3 Insufficient memory."
 PULL = 'Failed to pull image "registry.example/team/theirs:7": '
 
 
 def pod(
     *states: dict[str, Any], agent: dict[str, Any] | None = None, image: str = "", started: bool = True,
-    labels: dict[str, str] | None = None, metadata: dict[str, Any] | None = None, **status: Any,
+    labels: dict[str, str] | None = None, metadata: dict[str, Any] | None = None, last: dict[str, Any] | None = None,
+    **status: Any,
 ) -> Pod:  # fmt: skip
-    """Return a pod on node-1, with the states of its containers."""
+    """Return a pod on node-1, with the states of its containers. `last`: that in which its agent ended before."""
     statuses = [
         {"name": f"c{n}", "image": "x", "imageID": image, "ready": True, "restartCount": 0, "state": state}
         for n, state in enumerate(states)
     ]
     agents = [
         {"name": "agent", "image": "hostler:1", "imageID": "", "ready": True, "restartCount": 0,
-         "started": started, "state": agent or RUNNING}
+         "started": started, "state": agent or RUNNING, "lastState": last or {}}
     ]  # fmt: skip
     return msgspec.convert(
         {
@@ -177,13 +179,18 @@ def test_what_keeps_the_agent_is_told_apart() -> None:
 
 
 def test_an_agent_that_ends_again_and_again_is_said_and_the_instance_serves_on() -> None:
-    for agent in (
-        waits("CrashLoopBackOff", "back-off 5m0s restarting failed container"), waits("ErrImageNeverPull", "not there"),
-    ):  # fmt: skip
-        found = report(RUNNING, RUNNING, agent=agent, started=False)
+    crashes = waits("CrashLoopBackOff", "back-off 5m0s restarting failed container")
+    killed, ended = ({"terminated": {"exitCode": 137, "reason": "OOMKilled"}}, {"terminated": {"exitCode": 2}})
+    again = "It ends again and again"
+    for agent, last, said in (
+        (crashes, killed, f"{again}, the last time with exit code 137 (OOMKilled)."),
+        (crashes, ended, f"{again}, the last time with exit code 2."),
+        (crashes, None, f"{again}."),
+        (waits("ErrImageNeverPull", "not there"), None, f"The image hostler:1 {NEVER}"),
+    ):
+        found = report(RUNNING, RUNNING, agent=agent, last=last, started=False)
         assert all(each.address for each in found.containers)
-        assert found.trouble.startswith("hostler's agent, which each pod has: ")
-        assert agent["waiting"]["message"] in found.trouble
+        assert found.trouble == f"hostler's agent, which each pod has: {said}"
         assert (found.hopeless, found.lack) == (False, "")
     assert report(RUNNING, RUNNING, started=False).trouble == ""
 
