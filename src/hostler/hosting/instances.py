@@ -164,13 +164,14 @@ class Instances(Mapping[str, Instance]):
 
     async def sweep(self) -> None:
         """Remove what an earlier control was making or removing when it ended; the engine may yet use some of it."""
+        trouble = Trouble(log)
         while True:
             await asyncio.sleep(LAST_STARTS)
             try:
                 removed = await self._platform.engine.sweep([*self])
                 break
             except EngineError as error:
-                log.info("what an earlier hostler has left cannot be removed just now: %s", error)
+                trouble.say(f"what an earlier hostler has left cannot be removed just now: {error}")
         if removed:
             log.info("removed what was left of %s", ", ".join(removed))
 

@@ -402,13 +402,18 @@ async def test_an_engine_that_is_away_is_said_once_each_time(ground: Ground, cap
             await asyncio.sleep(30)
 
 
-async def test_what_an_earlier_control_has_left_is_removed_once_the_engine_can_be_asked(ground: Ground) -> None:
+async def test_what_an_earlier_control_has_left_is_removed_once_the_engine_can_be_asked(
+    ground: Ground, caplog: pytest.LogCaptureFixture
+) -> None:
     left = ground.folder / "containers" / "left.0"
     left.mkdir(parents=True)
-    async with ground.control():
+    async with ground.control() as (reconciler, _):
+        while not reconciler.ready:
+            await reconciler.passed()
         ground.engine.unreachable = "it is away"
-        await asyncio.sleep(2.5 * LAST_STARTS)
+        await asyncio.sleep(5.5 * LAST_STARTS)
         assert left.exists()
+        assert caplog.text.count("an earlier hostler has left cannot be removed just now: it is away") == 1
         ground.engine.unreachable = ""
         await asyncio.sleep(2 * LAST_STARTS)
         assert not left.exists()
