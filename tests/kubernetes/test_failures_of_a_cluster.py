@@ -12,16 +12,15 @@ from typing import Any
 import pytest
 import targets
 from botocore.exceptions import ClientError
-from cluster_cell import ECR, SMALL, Cell, Load, cell, eventually, is_real
+from cluster_cell import ECR, SMALL, Cell, cell, eventually, is_real
 from fake_cluster import cluster as clusters
-from witness import BUCKET, CALLERS, Endpoint, endpoint
+from witness import BUCKET, CALLERS, WARM, Endpoint, endpoint, identities, lost, ready, under_load
 
 import docker_rig
 
 pytestmark = [pytest.mark.docker, pytest.mark.require("helm")]
 
 OWN = {"resources": SMALL, "nodeSelector": {"topology.kubernetes.io/zone": "a"}}  # in zone b are instances alone
-WARM = [f"warm{number}" for number in range(6)]
 LONG = pytest.param(3400, marks=pytest.mark.slow, id="10,000 calls")
 OUTAGE = {100: 8.0, 3400: 60.0}  # seconds, by the calls around a failure
 
@@ -62,38 +61,6 @@ def _settled(hostler: Cell, many: Endpoint) -> None:
 def calls(request: pytest.FixtureRequest) -> int:
     """How many calls are made before a failure, during it and afterwards, at least."""
     return int(request.param)
-
-
-@contextlib.contextmanager
-def under_load(hostler: Cell, many: Endpoint, calls: int) -> Iterator[Load]:
-    """Call resident targets before, during and after what is in this context."""
-    for target in WARM * 3:  # on both
-        assert many.invoke(target)
-    with many.load(WARM) as load:
-        load.more(calls)
-        yield load
-        load.more(calls)
-    print(f"{sum(load.outcomes.values())} calls: {dict(load.outcomes)}, {len(many.twice)} made twice")
-    assert not many.twice
-    assert not [outcome for outcome in load.outcomes if outcome.startswith("wrong")], load.outcomes
-
-
-def lost(load: Load) -> int:
-    return sum(load.outcomes.values()) - load.right
-
-
-def ready(hostler: Cell, namespace: str = "") -> dict[str, str]:
-    """Return the pods that are ready and stay, each with its node."""
-    return {
-        pod["metadata"]["name"]: pod["spec"]["nodeName"]
-        for pod in hostler.pods(namespace)
-        if "deletionTimestamp" not in pod["metadata"]
-        and any(each["type"] == "Ready" and each["status"] == "True" for each in pod["status"].get("conditions", ()))
-    }
-
-
-def identities(hostler: Cell) -> set[str]:
-    return {pod["metadata"]["uid"] for pod in hostler.pods()}
 
 
 def in_zone(pods: dict[str, str], zone: str) -> str:

@@ -21,6 +21,7 @@ from cluster_cell import Cell, Load
 XGBOOST = "683313688378.dkr.ecr.us-east-1.amazonaws.com/sagemaker-xgboost:1.7-1"
 BUCKET = "models"
 CALLERS = 4
+WARM = [f"warm{number}" for number in range(6)]  # targets that are resident
 _SCRIPT = """
 import os, socket
 
@@ -105,3 +106,35 @@ def endpoint(hostler: Cell, name: str, targets: Sequence[str], host: str, count:
             with contextlib.suppress(OSError):
                 sock.sendto(b"", sock.getsockname())
             listener.join()
+
+
+@contextlib.contextmanager
+def under_load(hostler: Cell, many: Endpoint, calls: int) -> Iterator[Load]:
+    """Call resident targets before, during and after what is in this context."""
+    for target in WARM * 3:  # on both
+        assert many.invoke(target)
+    with many.load(WARM) as load:
+        load.more(calls)
+        yield load
+        load.more(calls)
+    print(f"{sum(load.outcomes.values())} calls: {dict(load.outcomes)}, {len(many.twice)} made twice")
+    assert not many.twice
+    assert not [outcome for outcome in load.outcomes if outcome.startswith("wrong")], load.outcomes
+
+
+def lost(load: Load) -> int:
+    return sum(load.outcomes.values()) - load.right
+
+
+def ready(hostler: Cell, namespace: str = "") -> dict[str, str]:
+    """Return the pods that are ready and stay, each with its node."""
+    return {
+        pod["metadata"]["name"]: pod["spec"]["nodeName"]
+        for pod in hostler.pods(namespace)
+        if "deletionTimestamp" not in pod["metadata"]
+        and any(each["type"] == "Ready" and each["status"] == "True" for each in pod["status"].get("conditions", ()))
+    }
+
+
+def identities(hostler: Cell) -> set[str]:
+    return {pod["metadata"]["uid"] for pod in hostler.pods()}
