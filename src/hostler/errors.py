@@ -83,6 +83,10 @@ class StorageUnavailable(ArtifactError):
     transient = True
 
 
+class StorageAway(StorageUnavailable):
+    """A container's storage cannot be asked just now, whatever the artifact: another instance's may."""
+
+
 class DiskFull(ArtifactError):
     """The disk is full, even after every unused artifact was evicted."""
 

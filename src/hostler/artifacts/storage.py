@@ -69,6 +69,10 @@ class Storage(Protocol):
     @property
     def disk(self) -> Hashable: ...
 
+    @property
+    def away(self) -> bool:
+        """Whether it cannot be asked just now: what is fetched waits for it, and then raises StorageAway."""
+
     async def known(self, held: Collection[str]) -> dict[str, Placed]:
         """Return the targets in place, by model id, acquired again.
 
@@ -133,6 +137,7 @@ class LocalStorage:
         self.shown = str(folder)
         self.cache_shown = str(cache.root)
         self.scripts = False
+        self.away = False  # it is here
         self._cache = cache
         self._folder = folder
         self._copy = copy
@@ -357,8 +362,7 @@ class LocalStorage:
             if note and fetched:
                 shape = self._shape(fetched)
                 self._keep(model_id, _InPlace(note.id, shape))
-                shown = self._shown(fetched, shape, _target_path(model_id))
-                placed[model_id] = self._placed(model_id, note, shown)
+                placed[model_id] = self._placed(model_id, note, self._shown(fetched, shape, _target_path(model_id)))
         return placed
 
     def _read_notes(self) -> dict[str, _Note]:

@@ -4,8 +4,8 @@ from hypothesis import strategies as st
 from hostler.core.targets.placement import ASK_EVERY, COOL_AFTER, Candidate, Copies, choose
 
 
-def at(instance: str, state: str = "absent", free: int = 100) -> Candidate:
-    return Candidate(instance, state, free)
+def at(instance: str, state: str = "absent", free: int = 100, away: bool = False) -> Candidate:
+    return Candidate(instance, state, free, away)
 
 
 def test_a_target_stays_where_it_is_or_is_coming():
@@ -35,6 +35,15 @@ def test_no_instance_evicts_while_another_has_room():
     other = {"a": "b", "b": "a"}[home]
     assert choose("t", [at(home, free=5), at(other, free=10)], hot=False, size=10) == other
     assert choose("t", [at(home, free=5), at(other, free=10)], hot=False) == home
+
+
+def test_an_instance_that_is_away_gets_a_target_only_if_every_other_one_is_away_too():
+    home = choose("t", [at("a"), at("b")], hot=False)
+    other = {"a": "b", "b": "a"}[home]
+    assert choose("t", [at(home, away=True), at(other, free=5)], hot=False, size=10) == other
+    assert choose("t", [at(home, away=True), at(other, away=True)], hot=False) == home
+    assert choose("t", [at(home, "resident", away=True), at(other)], hot=False) == home
+    assert choose("t", [at(home, "resident"), at(other, away=True)], hot=True) is None
 
 
 names = st.lists(st.text(min_size=1), min_size=2, max_size=8, unique=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from ground import PATIENCE, Container, Engine, Ground, passes, status
@@ -13,7 +14,7 @@ from hostler.artifacts.storage import Storage
 from hostler.core.targets import placement
 from hostler.core.targets.placed import Placed
 from hostler.engines.engine import InstanceLaunch
-from hostler.errors import DiskFull
+from hostler.errors import DiskFull, StorageAway
 from hostler.hosting import clock
 from hostler.wire.http_request import Request
 
@@ -362,6 +363,86 @@ async def test_idle_targets_make_way_on_no_other_machines_disk(ground: Ground) -
         await gateway.until(lambda: gateway.refused)
         left = {before[name] for name in before if not gateway.where(name)}
         assert len(left) == 1
+
+
+class AgentsStorage(OwnDisk):
+    """A container's storage whose agent may be away. `waits`: gets it when a fetch waits for the agent."""
+
+    def __init__(self, storage: Storage, waits: asyncio.Queue[AgentsStorage]) -> None:
+        super().__init__(storage)
+        self.away = False
+        self.in_vain = asyncio.Event()  # fetches have waited for long enough
+        self._waits = waits
+
+    async def fetch(self, model_id: str, target: str, bucket: str, key: str, failed: str = "") -> Placed:
+        if self.away:
+            self._waits.put_nowait(self)
+            await self.in_vain.wait()
+            raise StorageAway("The agent is away.")
+        return await super().fetch(model_id, target, bucket, key, failed)
+
+
+class WithAgents(Engine):
+    """Each instance has an agent."""
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.storages: dict[str, AgentsStorage] = {}
+        self.waits: asyncio.Queue[AgentsStorage] = asyncio.Queue()
+
+    async def prepare(self, launch: InstanceLaunch) -> tuple[Storage, ...]:
+        [storage] = await super().prepare(launch)
+        self.storages[launch.id] = AgentsStorage(storage, self.waits)
+        return (self.storages[launch.id],)
+
+
+async def test_what_is_loaded_while_an_agent_is_away_goes_to_another_instance(ground: Ground) -> None:
+    engine = ground.engine = WithAgents(ground.folder / "c", lambda _: Container())
+    async with ground.control() as (reconciler, gateway):
+        await status(reconciler, ground.endpoint(2), "InService")
+        away, there = engine.storages
+        engine.storages[away].away = True
+        for name in "abcdefgh":
+            ground.put(f"p/{name}")
+            gateway.need(name)
+            await gateway.until(lambda name=name: gateway.where(name))
+            assert gateway.where(name) == [there]
+        assert engine.waits.empty()
+        engine.storages[away].away = False
+        for number in range(16):
+            ground.put(f"p/{number}")
+            gateway.need(str(number))
+            await gateway.until(lambda number=number: gateway.where(str(number)))
+        assert {gateway.where(str(number))[0] for number in range(16)} == {away, there}
+
+
+async def test_what_waits_for_an_agent_in_vain_goes_to_another_instance_and_is_refused_if_all_are_away(
+    ground: Ground,
+) -> None:
+    engine = ground.engine = WithAgents(ground.folder / "c", lambda _: Container())
+    async with ground.control() as (reconciler, gateway):
+        await status(reconciler, ground.endpoint(2), "InService")
+        for storage in engine.storages.values():
+            storage.away = True
+        ground.put("p/a")
+        gateway.need("a")
+        async with asyncio.timeout(PATIENCE):
+            waiting = await engine.waits.get()
+        first, other = sorted(engine.storages, key=lambda id: engine.storages[id] is not waiting)
+        engine.storages[other].away = False
+        engine.storages[first].in_vain.set()
+        await gateway.until(lambda: gateway.where("a"))
+        assert (gateway.where("a"), gateway.refused) == ([other], [])
+        engine.storages[other].away = True
+        engine.storages[other].in_vain.set()
+        ground.put("p/b")
+        gateway.need("b")
+        await gateway.until(lambda: gateway.refused)
+        assert [refused.kind for refused in gateway.refused] == ["unavailable"]
+        engine.storages[first].away = False  # the refusal is of that moment alone
+        gateway.need("b")
+        await gateway.until(lambda: gateway.where("b"))
+        assert gateway.where("b") == [first]
 
 
 async def test_a_target_that_ends_its_container_while_it_is_loaded_is_refused_before_it_ends_another(

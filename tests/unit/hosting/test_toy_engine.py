@@ -35,6 +35,7 @@ class ToyStorage:
     """A storage without a disk: an artifact is where its name is."""
 
     disk = "none"
+    away = False
 
     def __init__(self) -> None:
         self.placed: dict[str, Placed] = {}

@@ -183,11 +183,11 @@ class ModelCache:
         return [self._turn_away(target, now)] if size > self.budget else self._settle(now)
 
     def fetch_failed(
-        self, target: str, kind: RefusalKind, message: str, now: float, version: str = ""
+        self, target: str, kind: RefusalKind, message: str, now: float, version: str = "", *, away: bool = False
     ) -> list[Command]:
-        """`version`: of the object, if that is at fault."""
+        """`version`: of the object, if that is at fault. `away`: the storage was, and may be back at any time."""
         self._ledger.move(target, "fetch_failed")
-        return [self._fail(Refuse(target, kind, message, version=version), now)]
+        return [self._fail(Refuse(target, kind, message, version=version, away=away), now, lasting=not away)]
 
     def unchanged(self, target: str) -> list[Command]:
         """The version that has failed is still present: its failure answers again."""

@@ -18,11 +18,15 @@ ASK_EVERY = 5.0  # seconds between two tries to drop a copy of a target that has
 
 @dataclass(frozen=True)
 class Candidate:
-    """A ready instance of the variant. `free` is its memory in bytes that nothing declares (< 0: over its budget)."""
+    """A ready instance of the variant. `free` is its memory in bytes that nothing declares (< 0: over its budget).
+
+    `away`: nothing can be brought there just now.
+    """
 
     instance: str
     state: Presence  # of the target on this instance
     free: int
+    away: bool = False
 
 
 def choose(target: str, instances: Sequence[Candidate], hot: bool, size: int = 0) -> str | None:
@@ -30,8 +34,9 @@ def choose(target: str, instances: Sequence[Candidate], hot: bool, size: int = 0
 
     That is an instance that has it, or gets it, else its home: by rendezvous hash, so that losing or adding an instance
     moves no other target (ours, §6.4). A home without `size` free bytes (0: not known) gives way to the next in hash
-    order that has them, so that no instance evicts while another has room. `hot` asks for one more copy beside those
-    that are resident: one copy comes at a time, and None means that one is on its way, or every instance has one.
+    order that has them, so that no instance evicts while another has room; one that is away gives way to any other.
+    `hot` asks for one more copy beside those that are resident: one copy comes at a time, and None means that one is on
+    its way, or every instance has one.
     """
     order = instances
     if len(order) > 1:
@@ -41,7 +46,7 @@ def choose(target: str, instances: Sequence[Candidate], hot: bool, size: int = 0
         for state in ("resident", "leaving", "coming", "absent")
     )
     if hot and (resident or leaving):
-        choices = [] if coming else _roomy_first(absent, size)
+        choices = [] if coming else [candidate for candidate in _roomy_first(absent, size) if not candidate.away]
     else:
         choices = resident or leaving or coming or _roomy_first(absent, size)
     return choices[0].instance if choices else None
@@ -104,7 +109,8 @@ class Copies:
 
 
 def _roomy_first(candidates: list[Candidate], size: int) -> list[Candidate]:
-    return sorted(candidates, key=lambda candidate: candidate.free < size)  # stable: hash order within each half
+    """Those that are there before those that are away; of both, those with room first. Else in hash order."""
+    return sorted(candidates, key=lambda candidate: (candidate.away, candidate.free < size))  # stable
 
 
 def _score(target: str, instance: str) -> bytes:

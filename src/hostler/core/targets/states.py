@@ -144,6 +144,7 @@ class Refuse:
     message: str = ""  # of the fetch or the load
     status: int = 0  # of the container's answer
     by_pins: bool = False  # only pinned targets are in its way: another instance may have room
+    away: bool = False  # the instance's storage cannot be asked: another's may
     needed: int = 0  # `too_big`: bytes that the target takes, ...
     budget: int = 0  # ... that the instance has, ...
     pinned_bytes: int = 0  # ... and that its pinned targets take

@@ -13,7 +13,7 @@ import secrets
 from collections.abc import Callable, Collection
 
 from hostler.engines.kubernetes.remote_storage import RemoteStorage
-from hostler.errors import ArtifactError, StorageUnavailable
+from hostler.errors import ArtifactError, StorageAway, StorageUnavailable
 from hostler.settings import Settings
 from hostler.wire import agent_messages
 from hostler.wire.agent_messages import ContainerRoom, Down, Go, Look, Looked, Request, Serving, Up, Welcome
@@ -83,7 +83,9 @@ class _Agent:
         self.link: _Link | None = None
         self.linked = asyncio.Event()  # the link may be used
         self._numbers = itertools.count(1)
-        self.storages = tuple(RemoteStorage(n, instance, self.ask, self.tell) for n in range(len(containers)))
+        self.storages = tuple(
+            RemoteStorage(n, instance, self.ask, self.tell, self.linked.is_set) for n in range(len(containers))
+        )
 
     async def attend(self, frames: Frames[Up], welcome: Welcome) -> None:
         """Use a link until it ends. A link that was there before ends: its agent has not noticed that yet, or is gone.
@@ -122,13 +124,16 @@ class _Agent:
                 self._changed()
 
     async def ask(self, make: Callable[[int], Request]) -> Up:
-        """Return the answer to a request; if its link ends, ask again on the next. Raises StorageUnavailable."""
+        """Return the answer to a request; if its link ends, ask again on the next.
+
+        Raises StorageAway if there is none, StorageUnavailable if the request ends each.
+        """
         for _ in range(_ATTEMPTS):
             try:
                 async with asyncio.timeout(PATIENCE):
                     await self.linked.wait()
             except TimeoutError:
-                raise StorageUnavailable("The agent beside the container is not linked to control.") from None
+                raise StorageAway("The agent beside the container is not linked to control.") from None
             assert self.link is not None
             with contextlib.suppress(_LinkEnded):
                 return await self.link.ask(make)

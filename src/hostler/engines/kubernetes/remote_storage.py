@@ -37,18 +37,26 @@ Ask = Callable[[Callable[[int], Request]], Awaitable[Up]]  # sends the request o
 
 
 class RemoteStorage:
-    """Storage over a link. `ask` waits for a link, and raises StorageUnavailable if there is none for too long; `tell`
-    sends what needs no answer, if there is a link. `disk`: that of its instance.
+    """Storage over a link. `ask` waits for a link, and raises StorageAway if there is none for too long; `tell` sends
+    what needs no answer, if there is a link. `disk`: that of its instance. `linked`: whether there is a link.
     """
 
-    def __init__(self, container: int, disk: str, ask: Ask, tell: Callable[[Down], None]) -> None:
+    def __init__(
+        self, container: int, disk: str, ask: Ask, tell: Callable[[Down], None], linked: Callable[[], bool]
+    ) -> None:
         self.disk = disk
         self._container = container
+        self._linked = linked
         self._ask = ask
         self._tell = tell
         self._held: set[str] = set()  # model ids of the targets in place
         self._fetching: set[str] = set()
         self._in_use = False  # for targets; until then another control's may be in place
+
+    @property
+    def away(self) -> bool:
+        """See Storage: its agent is not linked."""
+        return not self._linked()
 
     async def known(self, held: Collection[str]) -> dict[str, Placed]:
         """See Storage. It waits for the agent for as long as that takes: nothing can be loaded before."""

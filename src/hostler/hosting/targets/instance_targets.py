@@ -224,6 +224,11 @@ class JoinedInstances:
         """An instance that has the target, or is about to; empty: none."""
         return next((id for id, each in self._by_id.items() if each.cache.state(target) != "absent"), "")
 
+    def is_away(self, id: str) -> bool:
+        """Whether nothing can be brought to an instance just now."""
+        joined = self._by_id.get(id)
+        return joined is None or joined.container.storage.away
+
     def presence(self, target: str) -> dict[str, placement.Presence]:
         """The target's presence on each instance."""
         return {id: each.cache.state(target) for id, each in self._by_id.items()}
@@ -235,7 +240,7 @@ class JoinedInstances:
     def choose(self, target: str, hot: bool, among: Collection[str]) -> InstanceTargets | None:
         """The instance of these that should have the target, by what is known of its size; None: see placement."""
         candidates = [
-            placement.Candidate(id, each.cache.state(target), each.free)
+            placement.Candidate(id, each.cache.state(target), each.free, each.container.storage.away)
             for id, each in self._by_id.items()
             if id in among
         ]

@@ -12,7 +12,15 @@ from hostler import contract, names
 from hostler.core.faults import Rule
 from hostler.core.targets.placed import Placed
 from hostler.core.targets.quarantine import Quarantine
-from hostler.errors import ArtifactBad, ArtifactError, ArtifactMissing, ArtifactUnchanged, DiskFull, StorageUnavailable
+from hostler.errors import (
+    ArtifactBad,
+    ArtifactError,
+    ArtifactMissing,
+    ArtifactUnchanged,
+    DiskFull,
+    StorageAway,
+    StorageUnavailable,
+)  # fmt: skip
 from hostler.hosting import clock
 from hostler.hosting.container import decoded
 from hostler.hosting.faults import Faults
@@ -98,7 +106,8 @@ class TargetLoader:
             return
         except ArtifactError as error:
             why = self._not_fetched(key, error)
-            at.run(at.cache.fetch_failed(target, _kind(error), why, self._now(), error.version), target)
+            away = isinstance(error, StorageAway)
+            at.run(at.cache.fetch_failed(target, _kind(error), why, self._now(), error.version, away=away), target)
             return
         if placed.download or placed.extract:
             self._metrics.downloaded(at.instance.key, target, placed.download + placed.extract)

@@ -68,7 +68,7 @@ class TargetRuntime:
         return self._policies.of(self.key)
 
     def tried(self, target: str) -> Collection[str]:
-        """The instances whose pins left no room for a target that is waited for."""
+        """The instances where a target that is waited for could not be had."""
         return self._waiters.tried(target)
 
     def __repr__(self) -> str:
@@ -180,8 +180,8 @@ class TargetRuntime:
         return None if version is None else Refuse(target, "bad", ENDED_BY_LOAD, version=version)
 
     def _place_elsewhere(self, joined: InstanceTargets, target: str) -> bool:
-        """Pins leave the target no room there: request it on an instance not tried yet. False: there is none, or the
-        target is not waited for.
+        """The target cannot be had there: request it on an instance not tried yet that is not away. False: there is
+        none, or the target is not waited for.
         """
         id, waiters = joined.instance.id, self._waiters
         if not waiters.has_any(target, id):
@@ -189,7 +189,8 @@ class TargetRuntime:
         waiters.add_tried(target, id)
         serving = self._serving.places(self.key, self.fleet)
         candidates = self.instances.ids() if serving is None else serving
-        other = self.instances.choose(target, False, set(candidates).difference(waiters.tried(target)))
+        others = {id for id in candidates if not self.instances.is_away(id)}.difference(waiters.tried(target))
+        other = self.instances.choose(target, False, others)
         if other is None:
             return False
         waiters.move(target, id, other.instance.id)
@@ -200,7 +201,7 @@ class TargetRuntime:
     # --- without a request ----------------------------------------------------------------------------------------
 
     async def ensure(self, target: str, instance: str) -> Outcome:
-        """Have the target resident on the instance, or, if pins leave it no room there, on another.
+        """Have the target resident on the instance, or, if it cannot be had there, on another.
 
         Return once it is, or is refused. A load under way is shared. When this call is cancelled, a load that has not
         begun is cancelled, too, unless somebody else waits for it.
@@ -273,7 +274,7 @@ class TargetRuntime:
     def _refuse(self, joined: InstanceTargets, refuse: Refuse) -> None:
         target = refuse.target
         joined.records[target].requested_at = None
-        if refuse.by_pins and self._place_elsewhere(joined, target):
+        if (refuse.by_pins or refuse.away) and self._place_elsewhere(joined, target):
             return
         message = refusals.message(refuse)
         self._answer(target, joined.instance.id, message)

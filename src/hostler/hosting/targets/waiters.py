@@ -25,7 +25,7 @@ class Outcome:
 class _Entry:
     gateways: set[str] = field(default_factory=set)
     ensured: dict[str, list[asyncio.Future[Outcome]]] = field(default_factory=dict)  # instance -> calls of `ensure`
-    tried: set[str] = field(default_factory=set)  # instances whose pins left the target no room
+    tried: set[str] = field(default_factory=set)  # instances where the target could not be had
 
 
 class Waiters:
@@ -54,7 +54,7 @@ class Waiters:
         return [target for target, entry in self._entries.items() if entry.gateways]
 
     def tried(self, target: str) -> Collection[str]:
-        """The instances whose pins left no room for a target that is waited for."""
+        """The instances where a target that is waited for could not be had."""
         entry = self._entries.get(target)
         return entry.tried if entry else ()
 
@@ -112,10 +112,10 @@ class Waiters:
             for id in [*entry.ensured] if instance is None else [instance]:
                 self.resolve(target, id, Outcome())
 
-    # --- pins ---
+    # --- other instances ---
 
     def add_tried(self, target: str, instance: str) -> None:
-        """Pins leave the target no room there."""
+        """The target cannot be had there."""
         self._entry(target).tried.add(instance)
 
     def move(self, target: str, instance: str, to: str) -> None:
