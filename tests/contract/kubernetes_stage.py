@@ -21,8 +21,8 @@ from hostler.agent.rooms import Rooms as AgentRooms
 from hostler.agent.session import Session
 from hostler.agent.source import AgentSource
 from hostler.artifacts.source import EmbeddedSource
-from hostler.engines.docker.house import open_house
 from hostler.engines.engine import Engine
+from hostler.engines.house import open_house
 from hostler.engines.images import Server
 from hostler.engines.kubernetes import pods
 from hostler.engines.kubernetes.agent_links import AgentLinks

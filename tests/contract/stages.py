@@ -28,10 +28,10 @@ from hostler.engines.both import Both
 from hostler.engines.docker import containers, inside
 from hostler.engines.docker.client import connect
 from hostler.engines.docker.engine import DockerEngine
-from hostler.engines.docker.house import open_house
 from hostler.engines.engine import ContainerLaunch, ContainerReport, Engine, InstanceLaunch, InstanceReport
 from hostler.engines.fake import FakeContainer, FakeEngine
 from hostler.engines.host_client import HostClient
+from hostler.engines.house import open_house
 from hostler.engines.images import Server
 from hostler.engines.process import ProcessEngine
 from hostler.engines.rooms import Rooms

@@ -15,10 +15,10 @@ from stages import DockerStage, exited, playing, seen, started
 import deep_folder
 import docker_rig
 from hostler.engines.docker.engine import DockerEngine
-from hostler.engines.docker.house import open_house
 from hostler.engines.docker.inside import Site
 from hostler.engines.docker.remover import Remover
 from hostler.engines.engine import Engine, InstanceLaunch
+from hostler.engines.house import open_house
 from hostler.engines.images import Server
 from hostler.errors import EngineAway, EngineError
 

@@ -19,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "unit" / "cli"))
 from click_runner import RUNNER
 
 from hostler.cli.main import main
-from hostler.engines.docker.house import open_house
+from hostler.engines.house import open_house
 from hostler.host import data_dir
 
 pytestmark = pytest.mark.docker

@@ -98,7 +98,7 @@ class Collection:
             yield "nothing is left"
 
     def _is_meant(self, belongings: Belongings) -> bool:
-        from hostler.engines.docker import house
+        from hostler.engines import house
 
         if self._house:
             return belongings.house == self._house
@@ -111,7 +111,8 @@ class Collection:
 
     async def _collect(self, docker: Docker, belongings: Belongings) -> None:
         """Remove what a house has, unless a hostler lives in its data folder, which none may enter meanwhile."""
-        from hostler.engines.docker import ending, house, leftovers
+        from hostler.engines import house
+        from hostler.engines.docker import ending, leftovers
         from hostler.host import data_dir
 
         lock: int | None = None
@@ -147,7 +148,7 @@ class Collection:
 
 
 def _id(data: Path) -> str:
-    from hostler.engines.docker import house
+    from hostler.engines import house
 
     try:
         return house.read_id(data)

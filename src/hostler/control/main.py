@@ -31,9 +31,9 @@ from hostler.control.context import Context
 from hostler.control.metrics import render
 from hostler.control.station import Open, Station
 from hostler.engines.both import Both
-from hostler.engines.docker import inside
 from hostler.engines.docker.opening import open_docker
 from hostler.engines.host_client import HostClient
+from hostler.engines.own_container import own_container
 from hostler.engines.process import ProcessEngine
 from hostler.engines.rooms import Rooms
 from hostler.errors import UserError
@@ -79,7 +79,7 @@ async def _under_host(run: Path, rooms: Rooms, life: Life, changed: Callable[[],
     """Return the station of a control whose host is on this machine."""
     settings = rooms.settings
     host = HostClient(run)
-    in_container = bool(inside.own_container())
+    in_container = bool(own_container())
     engine = Both(ProcessEngine(host, rooms), rooms, partial(open_docker, rooms), inside=in_container)
     gateways = [f"g{number + 1}" for number in range(max(1, settings.gateways))]
 

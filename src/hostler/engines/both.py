@@ -19,8 +19,7 @@ from typing import Protocol, TypeVar, cast
 import msgspec
 
 from hostler.artifacts.storage import Storage
-from hostler.engines import images
-from hostler.engines.docker import house
+from hostler.engines import house, images
 from hostler.engines.engine import (
     Autopsy,
     ContainerLaunch,

@@ -18,7 +18,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from hostler import folders
-from hostler.engines.docker import house
+from hostler.engines import house
 from hostler.errors import UserError
 from hostler.settings import Settings, restore
 

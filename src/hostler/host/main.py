@@ -24,7 +24,7 @@ from typing import NamedTuple
 from hostler import contract
 from hostler import settings as settings_module
 from hostler.control import leaving
-from hostler.engines.docker import house
+from hostler.engines import house
 from hostler.errors import UserError
 from hostler.host import data_dir, listener, namespaces, proxy, sandbox
 from hostler.host.containers import ContainerTable

@@ -15,9 +15,8 @@ import pytest
 from hostler.artifacts.archive import ArchiveLimits
 from hostler.artifacts.cache import ArtifactCache
 from hostler.artifacts.source import EmbeddedSource
-from hostler.engines import both, last_list
+from hostler.engines import both, house, last_list
 from hostler.engines.both import Both
-from hostler.engines.docker import house
 from hostler.engines.engine import ContainerLaunch, ContainerReport, InstanceLaunch, InstanceReport
 from hostler.engines.fake import FakeEngine
 from hostler.engines.rooms import Rooms

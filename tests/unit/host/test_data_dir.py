@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from hostler import settings
-from hostler.engines.docker.house import open_house
+from hostler.engines.house import open_house
 from hostler.errors import UserError
 from hostler.host import data_dir, listener
 

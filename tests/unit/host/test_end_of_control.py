@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from hostler.engines.docker.house import open_house
+from hostler.engines.house import open_house
 
 # A control that writes what it reads of the end of hostler into a file beside the data folder.
 CONTROL = """

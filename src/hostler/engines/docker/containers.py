@@ -12,8 +12,8 @@ import msgspec
 
 from hostler import contract
 from hostler.engines import ports
-from hostler.engines.docker.house import House
 from hostler.engines.engine import ContainerLaunch, InstanceLaunch, Size
+from hostler.engines.house import House
 
 INSTANCE = "hostler.instance"  # label: its instance's id
 LAUNCH = "hostler.launch"  # label: a Note in JSON

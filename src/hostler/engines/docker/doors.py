@@ -21,9 +21,9 @@ from hostler.engines.docker import containers, own
 from hostler.engines.docker.answers import Inspected, read
 from hostler.engines.docker.client import SLOW, DockerRefused, ask
 from hostler.engines.docker.facts import Fact
-from hostler.engines.docker.house import House
 from hostler.engines.docker.inside import Site
 from hostler.engines.engine import InstanceLaunch
+from hostler.engines.house import House
 from hostler.engines.rooms import Room
 from hostler.errors import EngineError
 

@@ -21,7 +21,6 @@ from hostler.engines.docker.client import SLOW, DockerAway, DockerRefused, ask, 
 from hostler.engines.docker.doors import Doors
 from hostler.engines.docker.ending import LAST_OUTPUT, Ending, remove
 from hostler.engines.docker.facts import Fact
-from hostler.engines.docker.house import LABEL, House
 from hostler.engines.docker.images import Images
 from hostler.engines.docker.inside import Site
 from hostler.engines.docker.logs import Followers
@@ -29,6 +28,7 @@ from hostler.engines.docker.record import Record, all_of
 from hostler.engines.docker.remover import Remover
 from hostler.engines.docker.starter import Starter
 from hostler.engines.engine import Autopsy, InstanceLaunch, InstanceReport, Size
+from hostler.engines.house import LABEL, House
 from hostler.engines.rooms import Room, Rooms
 from hostler.errors import EngineError
 

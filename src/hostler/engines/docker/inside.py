@@ -12,7 +12,6 @@ from __future__ import annotations
 import functools
 import logging
 import os
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -20,6 +19,7 @@ import msgspec
 
 from hostler.core.endpoints import instance_types
 from hostler.engines.docker.answers import read
+from hostler.engines.own_container import own_container
 from hostler.errors import EngineError
 
 if TYPE_CHECKING:
@@ -30,7 +30,6 @@ logger = logging.getLogger("hostler.engine")
 # bridge: by the container's own address; published: by a port of 127.0.0.1; relayed: by a socket that a relay serves.
 Reach = Literal["bridge", "published", "relayed"]
 
-_OWN = re.compile(r"/([0-9a-f]{64})/(?:userdata/)?hostname /etc/hostname ")  # in mountinfo: Docker's, Podman's
 _GPU_RUNTIME = "nvidia"
 _DESKTOP = "Docker Desktop"
 _NOT_FOUND = 404
@@ -93,19 +92,6 @@ class Site(msgspec.Struct, frozen=True):
                 f"start it with a volume for its data, such as `-v hostler:{path}` (docker run)"
             )
         return os.path.normpath(os.path.join(mount.source, path.relative_to(mount.destination)))
-
-
-def own_container(mounts: Path = Path("/proc/self/mountinfo")) -> str:
-    """Return the id of the container in which this process runs; empty if it runs in none of Docker's or Podman's.
-
-    The id is in the source of the file that Docker mounts at /etc/hostname, also where the container has another
-    hostname or its host's network.
-    """
-    try:
-        own = _OWN.search(mounts.read_text(errors="replace"))
-    except OSError:
-        return ""
-    return own[1] if own else ""
 
 
 async def look(docker: Docker, data: Path) -> Site:

@@ -12,7 +12,8 @@ from typing import Literal, NamedTuple
 import aiodocker
 import msgspec
 
-from hostler.engines.docker import house, networks
+from hostler.engines import house
+from hostler.engines.docker import networks
 from hostler.engines.docker.answers import read
 from hostler.engines.docker.client import ask, filters
 

@@ -11,7 +11,8 @@ import importlib.util
 from typing import TYPE_CHECKING
 
 from hostler import failures
-from hostler.engines.docker import house, inside
+from hostler.engines import house
+from hostler.engines.docker import inside
 from hostler.engines.docker.reach import SECONDS, address, reach, silent
 from hostler.engines.rooms import Rooms
 from hostler.errors import EngineAway, EngineError

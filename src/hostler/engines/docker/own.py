@@ -20,8 +20,8 @@ import aiodocker
 
 from hostler.engines.docker.client import SLOW, DockerRefused, ask
 from hostler.engines.docker.containers import INSTANCE, SOCKETS, Body
-from hostler.engines.docker.house import House
 from hostler.engines.docker.inside import Site
+from hostler.engines.house import House
 from hostler.processes import relay
 
 EMPTY = "localhost/hostler-relay"  # the image without any file; in no registry

@@ -8,6 +8,7 @@ import os
 from urllib.parse import urlsplit
 
 from hostler.engines.docker import inside
+from hostler.engines.own_container import own_container
 from hostler.errors import EngineAway
 from hostler.settings import Settings
 
@@ -54,7 +55,7 @@ def unreachable(address: str, error: Exception) -> str:
     if not address.startswith(_UNIX):
         return f"{at}: {_words(error)}. {_START}"
     if number in (errno.ENOENT, errno.ENOTDIR):
-        if inside.own_container():
+        if own_container():
             return f"{at}: there is no such socket, and {inside.missing_socket(address.removeprefix(_UNIX))}, {_OTHER}"
         return f"{at}: there is no such socket, so Docker does not run, or is not installed. {_START}"
     if os.path.isdir(address.removeprefix(_UNIX)):
@@ -63,7 +64,7 @@ def unreachable(address: str, error: Exception) -> str:
             f" Docker's socket, {_OTHER}"
         )
     if number in (errno.EACCES, errno.EPERM):
-        if inside.own_container():
+        if own_container():
             lacks = inside.missing_group(address.removeprefix(_UNIX))
             return f"{at}: this user may not use the socket, and {lacks}, {_OTHER}"
         return (

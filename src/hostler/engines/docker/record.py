@@ -14,8 +14,8 @@ from hostler.engines.docker.changes import Touched
 from hostler.engines.docker.client import DockerRefused, ask, filters
 from hostler.engines.docker.doors import Doors
 from hostler.engines.docker.facts import Fact
-from hostler.engines.docker.house import LABEL, House
 from hostler.engines.engine import ContainerReport, InstanceReport
+from hostler.engines.house import LABEL, House
 
 Outcome = TypeVar("Outcome")
 

@@ -13,8 +13,8 @@ from hostler.engines.docker import own
 from hostler.engines.docker.answers import Ended, read
 from hostler.engines.docker.client import SLOW, ask
 from hostler.engines.docker.containers import Body
-from hostler.engines.docker.house import House
 from hostler.engines.docker.inside import Site
+from hostler.engines.house import House
 from hostler.errors import EngineAway, EngineError
 
 logger = logging.getLogger("hostler.engine")

@@ -12,9 +12,9 @@ from hostler.core.endpoints import instance_types
 from hostler.engines.docker import containers, facts, networks
 from hostler.engines.docker.client import SLOW, DockerRefused, ask
 from hostler.engines.docker.doors import NO_NETWORK, Doors
-from hostler.engines.docker.house import House
 from hostler.engines.docker.record import Record, all_of
 from hostler.engines.engine import InstanceLaunch, Size
+from hostler.engines.house import House
 from hostler.engines.rooms import Room
 from hostler.errors import EngineError, NotStarted
 from hostler.settings import Settings

@@ -11,7 +11,7 @@ from pathlib import Path
 from lightkube import AsyncClient
 from lightkube.core.exceptions import ConfigError
 
-from hostler.engines.docker.house import open_house
+from hostler.engines.house import open_house
 from hostler.engines.kubernetes.agent_links import AgentLinks
 from hostler.engines.kubernetes.answers import Pod
 from hostler.engines.kubernetes.api import Api

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from hostler.engines import ports
 from hostler.engines.docker import facts
 from hostler.engines.docker.containers import Place, body
-from hostler.engines.docker.house import House
 from hostler.engines.engine import ContainerLaunch, InstanceLaunch, Size
+from hostler.engines.house import House
 from hostler.engines.images import Server
 
 HOUSE = House("0123456789ab", Path("/data"), "machine 1")

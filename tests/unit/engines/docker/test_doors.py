@@ -12,9 +12,9 @@ from hostler.engines.docker import own
 from hostler.engines.docker.containers import Note
 from hostler.engines.docker.doors import Doors
 from hostler.engines.docker.facts import Fact
-from hostler.engines.docker.house import House
 from hostler.engines.docker.inside import Mount, Reach, Site
 from hostler.engines.engine import ContainerLaunch, InstanceLaunch
+from hostler.engines.house import House
 from hostler.engines.images import Server
 from hostler.engines.rooms import Room
 

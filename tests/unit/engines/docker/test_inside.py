@@ -9,6 +9,7 @@ import pytest
 
 from hostler.engines.docker import inside
 from hostler.engines.docker.inside import Info, Mount, Own, Site
+from hostler.engines.own_container import own_container
 from hostler.errors import EngineError
 
 ID = "b5c0eda8e9074eb44606607371922a6ea1d15078f8d8e113b7efa97c4278c1db"
@@ -26,11 +27,11 @@ OTHERS = f"""\
 @pytest.mark.parametrize(("mounts", "id"), [(DOCKER, ID), (OTHERS + DOCKER, ID), (PODMAN, ID), (OTHERS, ""), ("", "")])
 def test_the_own_container_is_the_source_of_etc_hostname(mounts: str, id: str, tmp_path: Path) -> None:
     (tmp_path / "mountinfo").write_text(mounts)
-    assert inside.own_container(tmp_path / "mountinfo") == id
+    assert own_container(tmp_path / "mountinfo") == id
 
 
 def test_without_mountinfo_there_is_no_container(tmp_path: Path) -> None:
-    assert inside.own_container(tmp_path / "missing") == ""
+    assert own_container(tmp_path / "missing") == ""
 
 
 def own(network: str = "bridge", *mounts: Mount) -> Own:

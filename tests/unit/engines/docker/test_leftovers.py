@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from hostler.engines.docker import house, leftovers
+from hostler.engines import house
+from hostler.engines.docker import leftovers
 from hostler.engines.docker.leftovers import Belongings, Left
 
 HERE = "machine 0123"

@@ -14,7 +14,7 @@ import pytest
 from hostler.artifacts.archive import ArchiveLimits
 from hostler.artifacts.cache import ArtifactCache
 from hostler.artifacts.source import EmbeddedSource
-from hostler.engines.docker import house
+from hostler.engines import house
 from hostler.engines.docker.opening import open_docker
 from hostler.engines.rooms import Rooms
 from hostler.errors import EngineAway, EngineError

@@ -1,7 +1,7 @@
-"""The house: by its id a data folder knows its own among the containers of a Docker that it may share with others.
+"""The house: by its id a data folder knows its own containers in Docker, and pods in a cluster, among those of others.
 
-It is in the file `house` of the data folder from the first use of Docker on. A copy of a data folder gets a house of
-its own: the original and the copy never touch each other's containers. It sends no requests to Docker.
+It is in the file `house` of the data folder from the first use of either on. A copy of a data folder gets a house of
+its own: the original and the copy never touch each other's. It sends no requests.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 
 import msgspec
 
-from hostler.engines.docker.inside import own_container
+from hostler.engines.own_container import own_container
 from hostler.errors import EngineError
 
 LABEL = "hostler.house"  # of all containers and networks that hostler makes
@@ -50,7 +50,7 @@ class House:
 
 
 def exists(data: Path) -> bool:
-    """Return whether Docker was ever used with this data folder."""
+    """Return whether Docker or a cluster was ever used with this data folder."""
     return (data / FILE).exists()
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from hostler.engines.docker import house
+from hostler.engines import house
 from hostler.errors import EngineError
 
 ID = "0123456789abcdef" * 4
