@@ -40,6 +40,7 @@ ENV_FRAMEWORK = "HOSTLER_FRAMEWORK"  # xgboost | sklearn | torch | onnx | script
 
 SERVE = "serve"  # the only argument of a container's command (§5.1)
 DEFAULT_PORT = 8080
+MOST_CONTAINERS = 15  # of a model (CreateModel)
 ONLY_HOSTNAME = "container-0.local"  # of the only container of an instance (unverified, §5.1)
 DEFAULT_PROGRAM = "inference.py"  # an artifact's script, in its folder CODE_DIR (§5.10)
 CODE_DIR = "code"

@@ -44,6 +44,11 @@ def shorten(text: str, most: int, end: str = "...", kept: int | None = None) -> 
     return text if len(text) <= most else text[: most - len(end) if kept is None else kept] + end
 
 
+def one_line(text: str, most: int) -> str:
+    """Return what another program said as one printable line of at most so many characters."""
+    return shorten(printable(" ".join(text.split())), most)
+
+
 def is_count(text: str) -> bool:
     """True if the text is a number of at most nine ASCII digits, which int() converts at once."""
     return text.isascii() and text.isdigit() and len(text) < 10

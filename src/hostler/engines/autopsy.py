@@ -1,7 +1,4 @@
-"""What is left of a container of this machine that failed: its log, its program, its own report; fit to be shown.
-
-Everything here blocks for a moment, and is called in a thread.
-"""
+"""What is left of a container that failed: its log, its program, its own report, its ports; fit to be shown."""
 
 from __future__ import annotations
 
@@ -10,10 +7,12 @@ import shutil
 import sys
 from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
+from typing import Protocol
 
 import msgspec
 
 from hostler import contract, failures
+from hostler.engines import ports
 from hostler.engines.engine import Autopsy
 from hostler.engines.log_files import OWN_LINE
 from hostler.engines.rooms import Room
@@ -23,10 +22,21 @@ from hostler.text import hide_folders, printable
 _HEAD = 256  # bytes at the begin of a program in which the system looks for an interpreter
 
 
-def examine(room: Room, log: str, data: Path) -> Autopsy:
-    """Read what a container has left in its room. `log`: the end of its output. `data`: the data folder.
+class _Listener(Protocol):
+    """A socket that listens; `loopback`: for callers within its own network alone."""
 
-    Lines of hostler's own in the output are left out: no container's failure is explained by them.
+    @property
+    def port(self) -> int: ...
+
+    @property
+    def loopback(self) -> bool: ...
+
+
+def examine(room: Room, log: str, data: Path) -> Autopsy:
+    """Read what a container of this machine has left in its room. Blocks.
+
+    `log`: the end of its output. `data`: the data folder. Lines of hostler's own in the
+    output are left out: no container's failure is explained by them.
     """
     command = room.server.command
     hidden = private_folders(data)
@@ -66,6 +76,25 @@ def presentable(text: str, folder: Path, private: Iterable[str | Path] = (), nam
     text = "\n".join(filter(str.strip, text.replace(str(folder), contract.BASE_DIR).splitlines()))
     folders = {path for name in private for path in (str(name), os.path.realpath(name))}
     return hide_folders(text, folders, named)
+
+
+def with_ports(
+    found: Autopsy, listeners: Iterable[_Listener], position: int, count: int, others: Collection[int] = ()
+) -> Autopsy:
+    """Add on which port a container should listen, and on which it does.
+
+    Its neighbours, `count` containers in all, and what has the `others` share its network: those ports are not its own.
+    """
+    port = ports.port(position)
+    theirs = {ports.port(other) for other in range(count) if other != position}.union(others)
+    own = [listener for listener in listeners if listener.port not in theirs]
+    there = [listener for listener in own if listener.port == port]
+    return msgspec.structs.replace(
+        found,
+        port=port,
+        listening=tuple(sorted({listener.port for listener in own})),
+        loopback=bool(there) and all(listener.loopback for listener in there),
+    )
 
 
 def _program(command: Sequence[str]) -> tuple[str, str]:

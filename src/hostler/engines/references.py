@@ -5,8 +5,9 @@ The grammar is that of Docker's clients and registries (the reference grammar of
 
 from __future__ import annotations
 
+import contextlib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from hostler import names
@@ -66,6 +67,19 @@ def parse(text: str) -> Reference:
     if len(name) > _LONGEST:
         raise ValueError(f"its name is longer than {_LONGEST} characters")
     return Reference(name, registry or HUB, "" if digest and not tag else tag or _LATEST, digest)
+
+
+def with_digest(reference: str, digests: Iterable[str]) -> str:
+    """Return an image's name with its digest, of those in the reference's repository; empty: there is none.
+
+    `digests`: such as name@sha256:…, of any repository. Raises ValueError if the reference is none.
+    """
+    wanted = parse(reference)
+    for each in digests:
+        with contextlib.suppress(ValueError):
+            if (found := parse(each)).digest and found.full == wanted.full:
+                return f"{wanted.name}@{found.digest}"
+    return ""
 
 
 def rewritten(image: str, registries: Mapping[str, str]) -> str:

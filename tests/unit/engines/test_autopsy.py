@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from hostler.engines.autopsy import examine, presentable
+from hostler.engines.autopsy import examine, presentable, with_ports
+from hostler.engines.engine import Autopsy
 from hostler.engines.images import Server
 from hostler.engines.rooms import Room
+from hostler.processes.listening import Listener
 
 FOLDER = Path("/home/me/.hostler/containers/1.1.0.0.0")
 
@@ -42,3 +44,24 @@ def test_lines_of_hostlers_own_explain_no_failure(tmp_path: Path) -> None:
     room = Room("i.0", tmp_path, "log", Server(reference="it:1"), None)  # type: ignore[arg-type]
     log = "hostler: pulled it:1\nfirst\nhostler: Docker runs it:1\nlast, of hostler: odd\n"
     assert examine(room, log, tmp_path).log == "first\nlast, of hostler: odd"
+
+
+@pytest.mark.parametrize(
+    ("listeners", "listening", "loopback"),
+    [
+        ([], (), False),
+        ([Listener(8081, False, 1)], (8081,), False),
+        ([Listener(8081, True, 1)], (8081,), True),
+        ([Listener(8081, True, 1), Listener(8081, False, 2)], (8081,), False),
+        (
+            [Listener(8080, False, 1), Listener(8082, True, 2), Listener(5000, True, 3), Listener(7901, False, 4)],
+            (5000,),
+            False,
+        ),
+    ],
+)
+def test_a_container_listens_on_its_port_for_all_or_for_itself_and_others_ports_are_not_its(
+    listeners: list[Listener], listening: tuple[int, ...], loopback: bool
+) -> None:
+    found = with_ports(Autopsy(log="l"), listeners, 1, 3, {7901})
+    assert (found.port, found.listening, found.loopback, found.log) == (8081, listening, loopback, "l")

@@ -7,6 +7,8 @@ import pytest
 from hostler.engines import references
 from hostler.engines.references import Reference, parse
 
+DIGEST = f"sha256:{2:064x}"
+
 HEX = "ab" * 32
 
 
@@ -83,3 +85,19 @@ def test_the_first_pattern_that_matches_whole_parts_of_the_name_is_replaced(imag
         "docker.io": "second.example",
     }
     assert references.rewritten(image, registries) == expected
+
+
+@pytest.mark.parametrize(
+    ("reference", "digests", "resolved"),
+    [
+        ("a/b:1", (f"a/b@{DIGEST}",), f"a/b@{DIGEST}"),
+        ("host:5000/a/b", (f"c@{DIGEST}", f"host:5000/a/b@{DIGEST}"), f"host:5000/a/b@{DIGEST}"),
+        ("host:5000/a/b:tag", (f"host:5000/a/b@{DIGEST}",), f"host:5000/a/b@{DIGEST}"),
+        (f"a@{DIGEST}", (f"a@{DIGEST}",), f"a@{DIGEST}"),
+        ("a:1", (), ""),
+        ("a:1", ("a:1",), ""),
+        ("docker.io/library/a:1", ("no digest", f"a@{DIGEST}"), f"docker.io/library/a@{DIGEST}"),
+    ],
+)
+def test_an_image_has_the_digest_of_its_own_repository(reference: str, digests: tuple[str, ...], resolved: str) -> None:
+    assert references.with_digest(reference, digests) == resolved

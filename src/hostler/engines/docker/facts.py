@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import msgspec
 
-from hostler import names
-from hostler.engines import ports, references
+from hostler import contract, names
 from hostler.engines.docker import containers
 from hostler.engines.docker.answers import Inspected, Published
 from hostler.engines.docker.containers import Note
-from hostler.engines.engine import Autopsy, ContainerReport
+from hostler.engines.engine import ContainerReport
 from hostler.engines.exits import exit_code
-from hostler.processes.listening import Listener
 
-_MOST = 15  # containers of a model (CreateModel)
 _STARTED = ("running", "paused", "restarting", "exited")
 _THERE = ("created", *_STARTED)  # not: removing, dead
 
@@ -47,7 +43,7 @@ def note(labels: Mapping[str, str] | None) -> Note | None:
             names.check_relative(name)
     except (msgspec.DecodeError, names.UnsafeName):
         return None
-    return known if 0 <= known.position < known.containers <= _MOST else None
+    return known if 0 <= known.position < known.containers <= contract.MOST_CONTAINERS else None
 
 
 def started(state: str) -> bool:
@@ -93,27 +89,3 @@ def _published(ports: Mapping[str, Sequence[Published] | None]) -> dict[int, int
 def report(fact: Fact, address: str, image: str) -> ContainerReport:
     """Return the report of a container."""
     return ContainerReport(address, bool(fact.note.framework), fact.exit, "docker", image, fact.oom)
-
-
-def listening(found: Autopsy, listeners: Iterable[Listener], note: Note) -> Autopsy:
-    """Add on which port a container should listen, and on which it does: not its neighbours, who share its network."""
-    port = ports.port(note.position)
-    neighbours = {ports.port(other) for other in range(note.containers) if other != note.position}
-    own = [listener for listener in listeners if listener.port not in neighbours]
-    there = [listener for listener in own if listener.port == port]
-    return msgspec.structs.replace(
-        found,
-        port=port,
-        listening=tuple(sorted({listener.port for listener in own})),
-        loopback=bool(there) and all(listener.loopback for listener in there),
-    )
-
-
-def resolved(reference: str, image: str, digests: Iterable[str]) -> str:
-    """Return an image's name with its digest, of those in the reference's repository; without one the image's id."""
-    name = references.parse(reference)
-    for digest in digests:
-        with contextlib.suppress(ValueError):
-            if (found := references.parse(digest)).full == name.full:
-                return f"{name.name}@{found.digest}"
-    return image

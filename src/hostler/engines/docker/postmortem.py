@@ -7,7 +7,8 @@ import contextlib
 
 import msgspec
 
-from hostler.engines.docker import facts, proc
+from hostler.engines import autopsy
+from hostler.engines.docker import proc
 from hostler.engines.docker.facts import Fact
 from hostler.engines.docker.images import Images
 from hostler.engines.docker.record import Record
@@ -26,7 +27,7 @@ async def add(found: Autopsy, fact: Fact, record: Record, images: Images) -> Aut
         if not await asyncio.to_thread(proc.visible, fact.id, fact.pid):
             return found
         listeners = await asyncio.to_thread(proc.listening, fact.id, fact.pid)
-        return facts.listening(found, listeners, note)
+        return autopsy.with_ports(found, listeners, note.position, note.containers)
     limit, platform, machine = 0, "", ""
     with contextlib.suppress(EngineError):  # 2.
         if inspected := await record.inspect(fact.id):

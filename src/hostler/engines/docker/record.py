@@ -8,6 +8,7 @@ from typing import TypeVar
 
 import aiodocker
 
+from hostler.engines import references
 from hostler.engines.docker import containers, facts
 from hostler.engines.docker.answers import FoundImage, Inspected, Summary, read
 from hostler.engines.docker.changes import Touched
@@ -104,7 +105,7 @@ class Record:
         fact, first = self.of(id, position), next(iter(self._of_instance(id)), None)
         if fact is None or not (fact.started or (first and first.exit is not None)):
             return ContainerReport()
-        image = facts.resolved(fact.note.reference, fact.image, self._digests.get(fact.image, ()))
+        image = references.with_digest(fact.note.reference, self._digests.get(fact.image, ())) or fact.image
         return facts.report(fact, self._doors.address(fact), image)
 
     def _of_instance(self, id: str) -> list[Fact]:

@@ -18,7 +18,7 @@ from lightkube.core.exceptions import ConfigError
 
 from hostler.engines.kubernetes.answers import Change, Listed, Status
 from hostler.errors import EngineAway, EngineError
-from hostler.text import printable, shorten
+from hostler.text import one_line
 
 T = TypeVar("T")
 
@@ -124,7 +124,7 @@ async def ask(call: Awaitable[T], seconds: float = SLOW) -> T:
     except TimeoutError:
         raise EngineAway(f"the API server does not answer within {seconds:g} s") from None
     except ConfigError as error:
-        raise EngineAway(f"the API server cannot be asked: {_said(str(error))}") from None
+        raise EngineAway(f"the API server cannot be asked: {one_line(str(error), _QUOTED)}") from None
 
 
 async def _pieces(answer: AsyncIterator[T]) -> AsyncIterator[T]:
@@ -139,8 +139,9 @@ async def _pieces(answer: AsyncIterator[T]) -> AsyncIterator[T]:
 
 
 def _away(error: Exception) -> EngineAway:
-    kind = "" if isinstance(error, httpx2.TimeoutException) else f": {_said(str(error)) or type(error).__name__}"
-    return EngineAway(f"the API server does not answer{kind}")
+    said = one_line(str(error), _QUOTED) or type(error).__name__
+    why = "" if isinstance(error, httpx2.TimeoutException) else f": {said}"
+    return EngineAway(f"the API server does not answer{why}")
 
 
 def _decoded(response: httpx2.Response, kind: type[T]) -> T:
@@ -166,7 +167,7 @@ def parsed(text: str | bytes | msgspec.Raw, kind: type[T]) -> T:
 
 
 def _error(status: Status, otherwise: int) -> EngineError:
-    code, said = status.code or otherwise, _said(status.message)
+    code, said = status.code or otherwise, one_line(status.message, _QUOTED)
     if code == 410:
         return Expired(said)
     if code >= 500 or code in _LATER:
@@ -174,7 +175,3 @@ def _error(status: Status, otherwise: int) -> EngineError:
     if code in (401, 403):
         return Refused(code, f"the API server does not allow it ({code}): {said}")
     return Refused(code, f"the API server refuses it ({code}): {said}")
-
-
-def _said(text: str) -> str:
-    return shorten(" ".join(printable(text).split()), _QUOTED)

@@ -19,7 +19,7 @@ from lightkube.models.meta_v1 import OwnerReference
 
 from hostler import contract
 from hostler.artifacts.storage import Storage
-from hostler.engines import autopsy, images, ports
+from hostler.engines import autopsy, images
 from hostler.engines.engine import Autopsy, ContainerLaunch, InstanceLaunch, InstanceReport, Size
 from hostler.engines.images import Server
 from hostler.engines.kubernetes import facts, pods, sizes
@@ -180,17 +180,9 @@ class KubernetesEngine:
         if note is None or position >= len(note.containers):
             return Autopsy()
         log, looked = await asyncio.gather(self.logs(id, position, tail), self._agents.looked(id, position))
-        own, others = ports.port(position), {ports.port(n) for n in range(len(note.containers)) if n != position}
-        listeners = [each for each in looked.listening if each.port not in (*others, pods.AGENT_PORT)]
-        there = [each for each in listeners if each.port == own]
-        return Autopsy(
-            log=autopsy.presentable(log, Path(contract.BASE_DIR)),
-            port=own,
-            listening=tuple(sorted({each.port for each in listeners})),
-            failure=looked.failure,
-            loopback=bool(there) and all(each.loopback for each in there),
-            limit=note.memory,
-        )
+        text = autopsy.presentable(log, Path(contract.BASE_DIR))
+        found = Autopsy(text, failure=looked.failure, limit=note.memory)
+        return autopsy.with_ports(found, looked.listening, position, len(note.containers), {pods.AGENT_PORT})
 
     async def serving(self, ids: Collection[str]) -> None:
         """See Engine: their pods are ready, and a drain takes one of a variant at a time."""

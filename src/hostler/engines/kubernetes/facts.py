@@ -11,20 +11,19 @@ from typing import NamedTuple
 
 import msgspec
 
-from hostler import names
+from hostler import contract, names
 from hostler.core.endpoints.failure_facts import Lack
 from hostler.engines import ports, references
-from hostler.engines.docker.pull_failures import Cause, cause
 from hostler.engines.engine import ContainerReport, InstanceReport
 from hostler.engines.exits import exit_code
 from hostler.engines.kubernetes import pods
 from hostler.engines.kubernetes.answers import Condition, ContainerStatus, Event, Pod, Waiting
 from hostler.engines.kubernetes.pods import Note
-from hostler.text import printable, shorten
+from hostler.engines.pull_causes import Cause, cause
+from hostler.text import one_line
 
 KIND = "kubernetes"  # ContainerReport.engine
 
-_MOST = 15  # containers of a model (CreateModel)
 _TRIES = 3  # failed pulls after which an image counts as missing
 _QUOTED = 400  # characters of what Kubernetes says
 _NOWHERE = "ended.invalid"  # the host of a pod that has no address any more
@@ -66,7 +65,7 @@ def note(pod: Pod) -> Note | None:
     except (msgspec.DecodeError, names.UnsafeName):
         return None
     house = pod.labels.get(pods.HOUSE, "")
-    fits = pod.metadata.name == pods.name(house, known.id) and 0 < len(known.containers) <= _MOST
+    fits = pod.metadata.name == pods.name(house, known.id) and 0 < len(known.containers) <= contract.MOST_CONTAINERS
     return known if fits else None
 
 
@@ -162,12 +161,7 @@ def _container(pod: Pod, known: Note, position: int, status: ContainerStatus | N
 
 def _image(reference: str, id: str) -> str:
     """Return an image's name with its digest, if the node says that of the reference's repository."""
-    name, at, digest = id.rpartition("://")[2].partition("@")
-    try:
-        wanted, found = references.parse(reference), references.parse(id.rpartition("://")[2]) if at else None
-    except ValueError:
-        return reference
-    return f"{wanted.name}@{digest}" if name and found and found.full == wanted.full else reference
+    return references.with_digest(reference, [id.rpartition("://")[2]]) or reference
 
 
 def _not_started(message: str) -> str:
@@ -248,5 +242,5 @@ def _condition(pod: Pod, type: str) -> Condition | None:
 
 def _said(text: str) -> str:
     """Return what Kubernetes said, fit to be shown: one line that ends like a sentence."""
-    line = shorten(" ".join(printable(text.strip()).split()), _QUOTED)
+    line = one_line(text, _QUOTED)
     return line if line.endswith((".", "…")) else f"{line}."

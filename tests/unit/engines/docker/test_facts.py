@@ -8,9 +8,7 @@ import pytest
 from hostler.engines.docker import facts
 from hostler.engines.docker.answers import Inspected, read
 from hostler.engines.docker.containers import LAUNCH, Note
-from hostler.engines.engine import Autopsy
 from hostler.errors import EngineError
-from hostler.processes.listening import Listener
 
 DIGEST = f"sha256:{2:064x}"
 NOTE = Note("i", 1, 3, {"a": "b"}, "log", "theirs:1")
@@ -103,37 +101,3 @@ def test_a_container_whose_process_was_killed_for_memory_says_so_unless_it_went_
 def test_an_answer_of_another_shape_is_an_error_of_the_engine(answer: object) -> None:
     with pytest.raises(EngineError, match="not understood"):
         read(answer, Inspected)
-
-
-@pytest.mark.parametrize(
-    ("listeners", "listening", "loopback"),
-    [
-        ([], (), False),
-        ([Listener(8081, False, 1)], (8081,), False),
-        ([Listener(8081, True, 1)], (8081,), True),
-        ([Listener(8081, True, 1), Listener(8081, False, 2)], (8081,), False),
-        ([Listener(8080, False, 1), Listener(8082, True, 2), Listener(5000, True, 3)], (5000,), False),
-    ],
-)
-def test_a_container_listens_on_its_port_for_all_or_for_itself_and_its_neighbours_ports_are_not_its(
-    listeners: list[Listener], listening: tuple[int, ...], loopback: bool
-) -> None:
-    found = facts.listening(Autopsy(log="l"), listeners, NOTE)
-    assert (found.port, found.listening, found.loopback, found.log) == (8081, listening, loopback, "l")
-
-
-@pytest.mark.parametrize(
-    ("reference", "digests", "resolved"),
-    [
-        ("a/b:1", (f"a/b@{DIGEST}",), f"a/b@{DIGEST}"),
-        ("host:5000/a/b", (f"c@{DIGEST}", f"host:5000/a/b@{DIGEST}"), f"host:5000/a/b@{DIGEST}"),
-        ("host:5000/a/b:tag", (f"host:5000/a/b@{DIGEST}",), f"host:5000/a/b@{DIGEST}"),
-        (f"a@{DIGEST}", (f"a@{DIGEST}",), f"a@{DIGEST}"),
-        ("a:1", (), "sha256:1"),
-        ("docker.io/library/a:1", ("no digest", f"a@{DIGEST}"), f"docker.io/library/a@{DIGEST}"),
-    ],
-)
-def test_an_image_is_named_by_its_digest_and_one_that_was_in_no_registry_by_its_id(
-    reference: str, digests: tuple[str, ...], resolved: str
-) -> None:
-    assert facts.resolved(reference, "sha256:1", digests) == resolved

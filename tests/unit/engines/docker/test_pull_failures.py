@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from hostler.engines.docker.pull_failures import Cause, cause, failure
+from hostler.engines.docker.pull_failures import failure
+from hostler.engines.pull_causes import Cause, cause
 
 ECR = "123456789012.dkr.ecr.eu-west-1.amazonaws.com"
 SAID = [
