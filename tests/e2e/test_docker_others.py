@@ -5,6 +5,7 @@ The dockerd is the test's own.
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import subprocess
@@ -24,6 +25,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "unit" / "cli"))
 from click_runner import RUNNER
 
 from hostler.cli.main import main
+from hostler.engines.docker.client import connect, disconnect
 
 pytestmark = pytest.mark.docker
 
@@ -106,6 +108,32 @@ def test_a_network_that_was_removed_is_made_again(own: Dockerd, tmp_path: Path) 
         hostler.sm.create_endpoint(EndpointName="hops", EndpointConfigName="hops")
         hostler.wait_in_service("hops")
         assert answer(hostler) == ["hop"]
+    own.assert_nothing_is_left()
+
+
+async def make_network(own: Dockerd) -> None:
+    """Make hostler's network, also if there is one of its name."""
+    docker = connect(own.address)
+    try:
+        label = {"hostler.network": "1"}
+        await docker.networks.create({"Name": "hostler", "CheckDuplicate": False, "Labels": label})
+    finally:
+        await disconnect(docker)
+
+
+@pytest.mark.slow
+def test_of_two_networks_that_hostlers_made_at_once_one_goes(own: Dockerd, tmp_path: Path) -> None:
+    """Docker starts no container in either as long as there are two."""
+    with hostler_up(tmp_path, **own.settings) as hostler:
+        asyncio.run(make_network(own))
+        asyncio.run(make_network(own))
+        deploy(hostler, own.image("hop"))
+        hostler.wait_in_service("hops")
+        asyncio.run(make_network(own))
+        deploy(hostler, own.image("hop"), "more")
+        hostler.wait_in_service("more")
+        assert answer(hostler) == answer(hostler, "more") == ["hop"]
+        assert own.docker("network", "ls", "--filter", "label=hostler.network", "--format", "{{.Name}}") == "hostler"
     own.assert_nothing_is_left()
 
 

@@ -11,13 +11,14 @@ from hostler.engines.docker.answers import FoundNetwork, read
 from hostler.engines.docker.client import SLOW, DockerRefused, ask
 
 NAME = "hostler"
-GONE = re.compile(r"network \S+ not found")  # Docker's word when a container is started whose network was removed
+# Docker's words when a container is started whose network was removed, or while there are two of its name.
+GONE = re.compile(r"network \S+ (?:not found|is ambiguous .*)")
 _LABEL = "hostler.network"
 _NO_NEIGHBOURS = {"com.docker.network.bridge.enable_icc": "false"}
 
 
 class Network:
-    """Found by its label, or made. It is used by its id, because Docker allows two networks of the same name.
+    """Found by its label, or made. Docker may make two of the same name for hostlers that ask for it at once: one goes.
 
     While nothing runs in it, others may remove it: another hostler that ends, too.
     """
@@ -32,10 +33,17 @@ class Network:
             return await self._find() or await self._make()
 
     async def _find(self) -> str:
-        """Return the id of the first one, by its creation: of two hostlers that made one each, both take the same."""
+        """Return the id of the one that is used, or was created first, and remove the others; empty: there is none.
+
+        Of two of the same name Docker (20.10) starts a container in neither, also where it is named by its id.
+        """
         listed = await ask(self._docker.networks.list(filters={"label": [_LABEL]}))
-        found = [read(network, FoundNetwork) for network in listed]
-        return min(found, key=lambda network: (network.created, network.id)).id if found else ""
+        found = sorted((read(network, FoundNetwork) for network in listed), key=lambda each: (each.created, each.id))
+        kept = found[0].id if found else ""
+        for each in found[1:]:
+            if not await _remove(self._docker, each.id) and await _remove(self._docker, kept):
+                kept = each.id
+        return kept
 
     async def _make(self) -> str:
         await ask(
@@ -57,11 +65,17 @@ async def remove_unused(docker: aiodocker.Docker) -> list[str]:
     """Remove hostler's networks that no container is connected to; return their names. Raises EngineError."""
     removed = []
     for network in await ask(docker.networks.list(filters={"label": [_LABEL]})):
-        try:
-            await ask((await ask(docker.networks.get(read(network, FoundNetwork).id))).delete(), SLOW)
-        except DockerRefused as error:  # in use, or another hostler has removed it
-            if error.status not in (403, 404, 409):
-                raise
-        else:
+        if await _remove(docker, read(network, FoundNetwork).id):
             removed.append(NAME)
     return removed
+
+
+async def _remove(docker: aiodocker.Docker, id: str) -> bool:
+    """Remove a network that nobody uses; return whether it is gone. Raises EngineError."""
+    try:
+        await ask((await ask(docker.networks.get(id))).delete(), SLOW)
+    except DockerRefused as error:
+        if error.status not in (403, 404, 409):
+            raise
+        return error.status == 404  # another hostler has removed it
+    return True
