@@ -24,8 +24,10 @@ def our_image(name: str) -> str:
     parent = docker_rig.base()
     tag = f"test-{_digest(parent)}"
     note = docker_rig.CACHE / f"{name}-{hashlib.sha256(str(REPOSITORY).encode()).hexdigest()[:12]}"
+    if (not note.exists() or note.read_text() == tag) and _is_there(f"{name}:{tag}"):
+        return f"{name}:{tag}"  # others that build are not waited for
     with docker_rig.locked():
-        if not docker_rig.docker("images", "--quiet", f"{name}:{tag}").strip():
+        if not _is_there(f"{name}:{tag}"):
             variables = {"BASE": parent, "EXTRAS": EXTRAS, "IMAGES": name, "TAG": tag, "PYTHON": sys.executable}
             environment = {**os.environ, **variables, "DOCKER_HOST": docker_rig.address(), "DOCKER_BUILDKIT": "0"}
             made = subprocess.run([str(_BUILD)], env=environment, capture_output=True, text=True, check=False)
@@ -35,6 +37,10 @@ def our_image(name: str) -> str:
                 subprocess.run(words, capture_output=True, check=False)  # a container may still use it
             note.write_text(tag)
     return f"{name}:{tag}"
+
+
+def _is_there(image: str) -> bool:
+    return bool(docker_rig.docker("images", "--quiet", image).strip())
 
 
 def _digest(parent: str) -> str:
