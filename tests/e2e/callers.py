@@ -47,6 +47,8 @@ class Caller:
         await self.close()
 
     async def connect(self) -> None:
+        if self._streams is not None and self._streams[0].at_eof():
+            await self.close()
         if self._streams is None:
             self._streams = await asyncio.open_connection(self._host, self._port)
 

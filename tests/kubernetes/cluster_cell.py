@@ -292,18 +292,30 @@ class Cell:
         return "\n".join(parts)
 
 
-class Load:
-    """Callers that invoke without a pause, each in a thread of its own. `calls`: how many had each outcome."""
+class Outcomes:
+    """What became of the calls of callers: `outcomes` is how many had each, "right" or what came instead."""
 
-    def __init__(self, hostler: Cell, requests: Callable[[int], tuple[dict[str, Any], bytes]], callers: int) -> None:
-        self.outcomes: Counter[str] = Counter()  # "right", or what came instead
-        self._hostler, self._requests = hostler, requests
-        self._ends, self._counts = threading.Event(), threading.Lock()
-        self._threads = [threading.Thread(target=self._call, args=(number,)) for number in range(callers)]
+    def __init__(self) -> None:
+        self.outcomes: Counter[str] = Counter()
 
     @property
     def right(self) -> int:
         return self.outcomes["right"]
+
+    def more(self, count: int) -> None:
+        """Wait for so many more right answers."""
+        since = self.right
+        eventually(lambda: self.right >= since + count, f"{count} more calls are answered: {self.outcomes}")
+
+
+class Load(Outcomes):
+    """Callers that invoke without a pause, each in a thread of its own."""
+
+    def __init__(self, hostler: Cell, requests: Callable[[int], tuple[dict[str, Any], bytes]], callers: int) -> None:
+        super().__init__()
+        self._hostler, self._requests = hostler, requests
+        self._ends, self._counts = threading.Event(), threading.Lock()
+        self._threads = [threading.Thread(target=self._call, args=(number,)) for number in range(callers)]
 
     def __enter__(self) -> Load:
         for thread in self._threads:
@@ -314,11 +326,6 @@ class Load:
         self._ends.set()
         for thread in self._threads:
             thread.join()
-
-    def more(self, count: int) -> None:
-        """Wait for so many more right answers."""
-        since = self.right
-        eventually(lambda: self.right >= since + count, f"{count} more calls are answered: {self.outcomes}")
 
     def _call(self, number: int) -> None:
         runtime = self._hostler.client("sagemaker-runtime")

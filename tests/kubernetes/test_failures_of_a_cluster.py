@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import secrets
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -160,27 +161,85 @@ def test_an_api_server_that_is_away_stops_nothing_and_starts_nothing_twice(
     assert identities(hostler) == before
 
 
-def test_a_rolling_upgrade_of_gateways_and_control_loses_no_call(hostler: Cell, many: Endpoint, calls: int) -> None:
+@pytest.fixture(scope="module")
+def next_version(hostler: Cell) -> Iterator[str]:
+    """The image of a hostler that says more over its links than this one understands."""
+    image = f"hostler:next-{secrets.token_hex(4)}"
+    folder = str(Path(__file__).parent / "next_version")
+    docker_rig.docker("build", "--quiet", "--build-arg", f"BASE={hostler.images['hostler']}", "--tag", image, folder)
+    yield image
+    docker_rig.docker("rmi", "--force", image)
+
+
+def upgrade(hostler: Cell, image: str) -> None:
+    """Upgrade control and gateways by helm; the instances stay."""
     before = identities(hostler)
-    own = ready(hostler, hostler.namespace)
-    with under_load(hostler, many, calls) as load:
-        again = {**OWN, "podAnnotations": {"upgraded": f"for {calls}"}}
-        hostler.install(control=again, gateways=again)
-    assert lost(load) == 0, load.outcomes
-    assert {*ready(hostler, hostler.namespace)} & {*own} == {"hostler-control-0"}
+    repository, _, tag = image.rpartition(":")
+    hostler.install(image={"repository": repository, "tag": tag}, control=OWN, gateways=OWN)
+    eventually(lambda: images_of(hostler, hostler.namespace) == {image}, "the pods before are gone")
     assert identities(hostler) == before
 
 
-def test_the_drain_of_a_node_loses_no_call(hostler: Cell, many: Endpoint, calls: int) -> None:
-    assert hostler.cluster
+def test_an_upgrade_to_the_next_version_and_back_loses_no_call(
+    hostler: Cell, many: Endpoint, calls: int, next_version: str
+) -> None:
     with under_load(hostler, many, calls) as load:
-        before = ready(hostler)
-        victim = in_zone(before, "a")
-        try:
-            hostler.cluster.drain(before[victim])
-            eventually(lambda: len({*ready(hostler)} - {victim}) == 2, "another pod takes its place")
-        finally:
-            hostler.cluster.cordon(before[victim], allow=True)
+        for number, image in enumerate((next_version, hostler.images["hostler"])):
+            upgrade(hostler, image)
+            many.put(f"upgraded{number}-{calls}")  # control of the one version speaks with agents of the other
+            assert many.invoke(f"upgraded{number}-{calls}")
+            load.more(calls // 4)
+    assert lost(load) == 0, load.outcomes
+
+
+@pytest.mark.slow
+def test_parts_of_two_versions_and_a_drain_lose_none_of_a_hundred_thousand_calls(
+    hostler: Cell, many: Endpoint, next_version: str
+) -> None:
+    control, gateways = "statefulset/hostler-control", "deployment/hostler-gateway"
+    with under_load(hostler, many, 10_000) as load:
+        for image, first in ((next_version, control), (hostler.images["hostler"], gateways)):
+            # 1. One part alone: it speaks with those of the other version for as long as it is so.
+            hostler.kubectl("set", "image", first, f"*={image}", "--namespace", hostler.namespace)
+            hostler.kubectl("rollout", "status", first, "--namespace", hostler.namespace)
+            many.put(f"after-{first[:4]}")
+            assert many.invoke(f"after-{first[:4]}")
+            load.more(10_000)
+            # 2. The other part. The instances stay as they are.
+            upgrade(hostler, image)
+            load.more(10_000)
+            # 3. An update brings new instances, with agents of that version.
+            before = identities(hostler)
+            many.update(f"after-{first[:4]}")
+            hostler.wait_in_service("many")
+            eventually(lambda before=before: not identities(hostler) & before, "the old instances are gone")
+            assert image in images_of(hostler, hostler.instances)
+            load.more(10_000)
+        drain(hostler, sorted(ready(hostler))[0])
+        load.more(max(0, 100_000 - load.right))
+    assert lost(load) == 0, load.outcomes
+
+
+def images_of(hostler: Cell, namespace: str) -> set[str]:
+    """Return the images of all containers there, of the pods that stay."""
+    pods = (pod["spec"] for pod in hostler.pods(namespace) if "deletionTimestamp" not in pod["metadata"])
+    return {each["image"] for spec in pods for each in [*spec.get("initContainers", ()), *spec["containers"]]}
+
+
+def drain(hostler: Cell, victim: str) -> None:
+    """Drain the node of an instance, until another instance has taken its place."""
+    assert hostler.cluster
+    node = ready(hostler)[victim]
+    try:
+        hostler.cluster.drain(node)
+        eventually(lambda: len({*ready(hostler)} - {victim}) == 2, "another pod takes its place")
+    finally:
+        hostler.cluster.cordon(node, allow=True)
+
+
+def test_the_drain_of_a_node_loses_no_call(hostler: Cell, many: Endpoint, calls: int) -> None:
+    with under_load(hostler, many, calls) as load:
+        drain(hostler, in_zone(ready(hostler), "a"))
     assert lost(load) == 0, load.outcomes
 
 

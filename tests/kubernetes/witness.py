@@ -8,15 +8,23 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import random
+import json
+import os
 import socket
+import subprocess
+import sys
 import threading
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
+import callers
+import msgspec
+import signed_callers
 import targets
-from cluster_cell import Cell, Load
+from cluster_cell import Cell, Outcomes
+from signed_callers import Calls
 
 XGBOOST = "683313688378.dkr.ecr.us-east-1.amazonaws.com/sagemaker-xgboost:1.7-1"
 BUCKET = "models"
@@ -39,11 +47,42 @@ def transform_fn(name, body, content_type, accept):
 """
 
 
+class Callers(Outcomes):
+    """Callers of these targets, in a process of their own: those of boto3 are slower than the servers."""
+
+    def __init__(self, calls: Calls) -> None:
+        super().__init__()
+        self._calls = calls
+        self._reader = threading.Thread(target=self._read)
+
+    def __enter__(self) -> Callers:
+        words = [sys.executable, signed_callers.__file__]
+        environment = {**os.environ, "PYTHONPATH": str(Path(callers.__file__).parent)}
+        self._process = subprocess.Popen(words, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        self._reader.start()
+        assert self._process.stdin
+        self._process.stdin.write(msgspec.json.encode(self._calls) + b"\n")
+        self._process.stdin.flush()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        assert self._process.stdin
+        self._process.stdin.close()
+        self._reader.join()
+        with self._process:
+            assert self._process.wait() == 0 or exc[0]
+
+    def _read(self) -> None:
+        assert self._process.stdout
+        for line in self._process.stdout:
+            self.outcomes = Counter(json.loads(line))
+
+
 class Endpoint:
     """A multi-model endpoint of such models. `seen`: how often the work of each body was done."""
 
-    def __init__(self, hostler: Cell, name: str, sock: socket.socket) -> None:
-        self.name = name
+    def __init__(self, hostler: Cell, name: str, sock: socket.socket, count: int) -> None:
+        self.name, self.count = name, count
         self.seen: Counter[bytes] = Counter()
         self._hostler, self._sock = hostler, sock
         self._numbers = itertools.count()
@@ -71,16 +110,21 @@ class Endpoint:
         call = {"EndpointName": self.name, "TargetModel": f"{target}.tar.gz", "ContentType": "text/csv", "Body": body}
         return call, f"{target}:{body}".encode()
 
-    def load(self, targets: Sequence[str]) -> Load:
-        def request(_: int) -> tuple[dict[str, Any], bytes]:
-            return self.request(random.choice(targets))
-
-        return Load(self._hostler, request, CALLERS)
+    def load(self, targets: Sequence[str], pause: float = 0) -> Callers:
+        """Return callers that begin when they are entered. `pause`: seconds after each call."""
+        key, secret = (self._hostler.variables[f"AWS_{each}"] for each in ("ACCESS_KEY_ID", "SECRET_ACCESS_KEY"))
+        place = (self._hostler.url, key, secret, self._hostler.variables["AWS_REGION"], self.name)
+        return Callers(Calls(*place, [*targets], CALLERS, f"{next(self._numbers)}", pause))
 
     def invoke(self, target: str) -> bool:
         """Return whether the answer to one call is right. Raises ClientError."""
         call, expected = self.request(target)
         return bool(self._hostler.runtime.invoke_endpoint(**call)["Body"].read() == expected)
+
+    def update(self, name: str) -> None:
+        """Begin an update to new instances, by an endpoint configuration of that name."""
+        self._hostler.configure(name, [self.definition], count=self.count)
+        self._hostler.sm.update_endpoint(EndpointName=self.name, EndpointConfigName=name)
 
     def listen(self) -> None:
         with contextlib.suppress(OSError):
@@ -93,7 +137,7 @@ def endpoint(hostler: Cell, name: str, targets: Sequence[str], host: str, count:
     """Create an endpoint with these targets. `host`: this machine's address, as pods reach it."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         sock.bind((host, 0))
-        made = Endpoint(hostler, name, sock)
+        made = Endpoint(hostler, name, sock, count)
         listener = threading.Thread(target=made.listen)
         listener.start()
         try:
@@ -109,11 +153,11 @@ def endpoint(hostler: Cell, name: str, targets: Sequence[str], host: str, count:
 
 
 @contextlib.contextmanager
-def under_load(hostler: Cell, many: Endpoint, calls: int) -> Iterator[Load]:
+def under_load(hostler: Cell, many: Endpoint, calls: int) -> Iterator[Outcomes]:
     """Call resident targets before, during and after what is in this context."""
     for target in WARM * 3:  # on both
         assert many.invoke(target)
-    with many.load(WARM) as load:
+    with many.load(WARM, pause=0 if calls >= 1000 else 0.01) as load:  # a few calls are to leave the machine to others
         load.more(calls)
         yield load
         load.more(calls)
@@ -122,7 +166,7 @@ def under_load(hostler: Cell, many: Endpoint, calls: int) -> Iterator[Load]:
     assert not [outcome for outcome in load.outcomes if outcome.startswith("wrong")], load.outcomes
 
 
-def lost(load: Load) -> int:
+def lost(load: Outcomes) -> int:
     return sum(load.outcomes.values()) - load.right
 
 

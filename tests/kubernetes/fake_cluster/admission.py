@@ -280,6 +280,8 @@ def _tolerate(spec: Object) -> None:
 def _default_set(store: Store, document: Object) -> None:
     spec = document["spec"]
     spec.setdefault("replicas", 1)
+    strategy = "strategy" if document["kind"] == DEPLOYMENT.name else "updateStrategy"
+    spec.setdefault(strategy, {}).setdefault("type", "RollingUpdate")
     own = spec["template"].setdefault("metadata", {}).get("labels") or {}
     if not matches(spec["selector"], own):
         kind = f"{document['kind']}.apps"
