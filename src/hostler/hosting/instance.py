@@ -225,7 +225,7 @@ class Instance:
         begun = hopeful = clock.now()  # hopeful: the last time that no container refused the ping
         standstills = {container: Standstill(container) for container in self.containers}
         while troubles := await self._troubles():
-            await self._note_silence(self.report.lost)
+            self._note_silence(self.report.lost)
             now = clock.now()
             if not any(ping.refused for _, ping in troubles):
                 hopeful = now
@@ -237,7 +237,7 @@ class Instance:
             if now + pause > begun + self._startup:
                 raise await self._unhealthy(troubles, f"In {self._startup:g} seconds")
             await asyncio.sleep(pause)
-        await self._note_silence(False)
+        self._note_silence(False)
 
     async def _while_healthy(self) -> None:
         missed, metrics = 0, self.platform.metrics
@@ -246,18 +246,25 @@ class Instance:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(MISSED_PERIOD if missed or self.unheard else contract.PING_PERIOD):
                     await self._ping_now.wait()
-            troubles = await self._troubles()
+            if self._ping_now.is_set():  # others call its machine silent: it is asked beside the ping, and not after it
+                troubles, silent = await asyncio.gather(self._troubles(), self._is_silent())
+            else:
+                troubles = await self._troubles()
+                silent = bool(troubles) and await self._is_silent()
             metrics.pings += len(self.containers)
             metrics.pings_missed += len(troubles)
-            await self._note_silence(bool(troubles))
+            self._note_silence(bool(troubles) and silent)
             missed = missed + 1 if troubles and not self.unheard else 0
             if missed >= MISSES:
                 raise await self._unhealthy(troubles, f"{MISSES} times in a row")
 
-    async def _note_silence(self, missed: bool) -> None:
-        """Note after a ping whether it was missed because the machine is gone: then one word alone ends nothing."""
+    async def _is_silent(self) -> bool:
+        """Whether nothing answers on its machine; with a machine that has no beat, by the engine's word alone."""
         beat = self.report.beat
-        unheard = missed and (self.report.lost or bool(beat and await silence.is_silent(beat, SILENCE)))
+        return self.report.lost or bool(beat and await silence.is_silent(beat, SILENCE))
+
+    def _note_silence(self, unheard: bool) -> None:
+        """Note whether the last ping was missed because the machine is gone: then one word alone ends nothing."""
         if unheard != self.unheard:
             self.unheard = unheard
             self.platform.changed()
