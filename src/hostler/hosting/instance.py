@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import logging
 import signal
+from collections.abc import Coroutine
 from functools import partial
 
 import msgspec
@@ -246,22 +247,13 @@ class Instance:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(MISSED_PERIOD if missed or self.unheard else contract.PING_PERIOD):
                     await self._ping_now.wait()
-            if self._ping_now.is_set():  # others call its machine silent: it is asked beside the ping, and not after it
-                troubles, silent = await asyncio.gather(self._troubles(), self._is_silent())
-            else:
-                troubles = await self._troubles()
-                silent = bool(troubles) and await self._is_silent()
+            troubles, silent = await _pinged(self._troubles(), self.report, doubted=self._ping_now.is_set())
             metrics.pings += len(self.containers)
             metrics.pings_missed += len(troubles)
-            self._note_silence(bool(troubles) and silent)
+            self._note_silence(silent)
             missed = missed + 1 if troubles and not self.unheard else 0
             if missed >= MISSES:
                 raise await self._unhealthy(troubles, f"{MISSES} times in a row")
-
-    async def _is_silent(self) -> bool:
-        """Whether nothing answers on its machine; with a machine that has no beat, by the engine's word alone."""
-        beat = self.report.beat
-        return self.report.lost or bool(beat and await silence.is_silent(beat, SILENCE))
 
     def _note_silence(self, unheard: bool) -> None:
         """Note whether the last ping was missed because the machine is gone: then one word alone ends nothing."""
@@ -297,3 +289,22 @@ class Instance:
         if self._task is not None and self._task is not asyncio.current_task():
             self._task.cancel()
         self._move("end")
+
+
+async def _pinged(
+    ping: Coroutine[None, None, list[tuple[Container, Ping]]], report: InstanceReport, *, doubted: bool
+) -> tuple[list[tuple[Container, Ping]], bool]:
+    """Return the troubles of a ping, and whether they are those of the machine: it is gone. `doubted`: others call it
+    silent, so that it is asked beside the ping, and not after it.
+    """
+    if doubted:
+        troubles, silent = await asyncio.gather(ping, _is_silent(report))
+    else:
+        troubles = await ping
+        silent = bool(troubles) and await _is_silent(report)
+    return troubles, bool(troubles) and silent
+
+
+async def _is_silent(report: InstanceReport) -> bool:
+    """Whether an instance's machine is gone: by its engine's word, or because nothing answers at the beat."""
+    return report.lost or bool(report.beat and await silence.is_silent(report.beat, SILENCE))
