@@ -5,6 +5,7 @@ BIN    := $(VENV)/bin
 PIP    := PIP_USER=0 $(BIN)/python -m pip --disable-pip-version-check install --quiet
 TEST   := $(BIN)/python -m pytest
 JOBS   ?= 2
+unexport PYTHONDONTWRITEBYTECODE  # with it each process of pytest compiles all tests, which takes ten seconds
 
 .PHONY: help demo test docker check format unit contract api model e2e kubernetes cluster versions pythons slow failures mutants structure manifests images test-images dist bench bench-peers goals rest lock clean
 
@@ -78,7 +79,7 @@ demo: $(VENV)/.demo
 	@$(BIN)/hostler demo
 
 # The tests of a file run in the same process.
-BESIDE := -n $(JOBS) --dist loadfile --no-loadscope-reorder
+BESIDE = -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
 # Tests that measure, or load the machine, run alone afterwards, even after failures. They are all in tests/e2e.
 test e2e: $(TESTED)
@@ -114,9 +115,14 @@ FOLDER ?= /tmp/hostler-cluster
 cluster: $(TESTED)
 	PYTHONPATH=tests:tests/kubernetes $(BIN)/python -m fake_cluster --folder $(FOLDER)
 
+# Three at a time: most of these tests wait for most of their time.
 FAILURES := tests/kubernetes/test_failures_of_a_cluster.py
+slow: JOBS := 3
 slow: $(TESTED)
-	$(TEST) -m slow --ignore=$(FAILURES)
+	@failed=0; \
+	$(TEST) -m "slow and not alone" $(BESIDE) --ignore=$(FAILURES) || failed=$$?; \
+	$(TEST) -m "slow and alone" tests/e2e || failed=$$?; \
+	exit $$failed
 
 failures: $(TESTED)
 	$(TEST) -m slow $(FAILURES)

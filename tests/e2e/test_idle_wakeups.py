@@ -9,6 +9,8 @@ from running import Hostler, hostler_up
 
 import docker_rig
 
+pytestmark = [pytest.mark.slow, pytest.mark.alone]
+
 SECONDS = 4
 MAX_WAKEUPS = 10  # a second; every needless timer adds its own rate
 
@@ -22,13 +24,11 @@ def assert_it_hardly_ever_wakes(hostler: Hostler) -> None:
     assert all(count <= MAX_WAKEUPS * SECONDS for count in wakeups.values()), wakeups
 
 
-@pytest.mark.slow
 def test_the_processes_of_an_idle_hostler_hardly_ever_wake(tmp_path):
     with hostler_up(tmp_path) as hostler:
         assert_it_hardly_ever_wakes(hostler)
 
 
-@pytest.mark.slow
 @pytest.mark.docker
 def test_the_processes_of_a_hostler_whose_image_nobody_calls_hardly_ever_wake(tmp_path):
     with hostler_up(tmp_path, engine="auto", docker_host=docker_rig.address()) as hostler:
