@@ -108,6 +108,10 @@ class ImageMissing(EngineError):
     """An image is not here and cannot be pulled. The message says why, and what helps."""
 
 
+class NoCapacity(EngineError):
+    """There is no room for an instance, and waiting does not help. The message says why: a sentence."""
+
+
 class NotStarted(EngineError):
     """A container of an instance could not be started. `position`: in the instance's launch, from 0."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Iterator
 from contextlib import AbstractAsyncContextManager
 from functools import partial
@@ -15,11 +16,11 @@ from engine_stage import CONTROL, GUARD, HOUSE, INSTANCES, Stage, empty, furnish
 from fake_cluster import cluster as clusters
 from fake_cluster.access import Question
 from fake_cluster.cluster import Cluster
-from fake_cluster.kinds import BUDGET, CONFIG_MAP, POD
+from fake_cluster.kinds import BUDGET, CONFIG_MAP, POD, QUOTA
 
 from hostler.engines.engine import ContainerReport, InstanceReport
 from hostler.engines.kubernetes.tokens import TokenDoor
-from hostler.errors import EngineAway, EngineError, ImageMissing, NotStarted
+from hostler.errors import EngineAway, EngineError, ImageMissing, NoCapacity, NotStarted
 from hostler.failures import Failure
 from hostler.wire.agent_messages import Listener, Looked
 from hostler.wire.door import Knock, Peer
@@ -253,6 +254,50 @@ async def test_without_the_owner_no_pod_is_made_and_its_name_is_said(cluster: Cl
             make_owner(cluster)
         await stage.engine.stop("orphan", 0)
         await stage.prepared(launch("orphan"))
+
+
+async def test_without_the_right_to_create_pods_an_instance_is_given_up_at_once_and_the_right_is_said(
+    cluster: Cluster, open_stage: Open
+) -> None:
+    account = {"name": "looker", "namespace": CONTROL}
+    rules = [
+        {"apiGroups": [""], "resources": ["pods", "events"], "verbs": ["get", "list", "watch", "delete"]},
+        {"apiGroups": [""], "resources": ["configmaps"], "verbs": ["get"]},
+    ]
+    role = {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "looker"}
+    own = {"apiVersion": "rbac.authorization.k8s.io/v1", "metadata": {"name": "looker", "namespace": INSTANCES}}
+    cluster.apply(
+        {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": account},
+        {**own, "kind": "Role", "rules": rules},
+        {**own, "kind": "RoleBinding", "roleRef": role, "subjects": [{"kind": "ServiceAccount", **account}]},
+    )
+    async with open_stage(token=cluster.token(CONTROL, "looker")) as stage:
+        with pytest.raises(EngineError) as refused:
+            await asyncio.wait_for(stage.engine.prepare(launch("one")), GUARD)
+        assert re.fullmatch(
+            r"The pod of the instance cannot be created: the API server does not allow it \(403\): pods is forbidden:"
+            r' User "system:serviceaccount:hostler:looker" cannot create resource "pods" in API group "" in the'
+            r' namespace "hostler-instances"\. hostler doctor --cluster says which rights are missing\.',
+            str(refused.value),
+        ), refused.value
+        await stage.engine.stop("one", 0)
+
+
+async def test_beyond_the_quota_of_its_namespace_there_is_no_capacity_for_an_instance(
+    cluster: Cluster, open_stage: Open
+) -> None:
+    metadata = {"name": "hostler-instances", "namespace": INSTANCES}
+    cluster.apply({"apiVersion": "v1", "kind": "ResourceQuota", "metadata": metadata, "spec": {"hard": {"pods": "1"}}})
+    try:
+        async with open_stage() as stage:
+            await stage.started(launch("one"))
+            with pytest.raises(NoCapacity, match=r"exceeded quota: hostler-instances, .* limited: pods=1\.$"):
+                await asyncio.wait_for(stage.engine.prepare(launch("two")), GUARD)
+            await stage.engine.stop("two", 0)
+            stage.remove("one")
+            await stage.prepared(launch("two"))
+    finally:
+        cluster.delete(QUOTA, INSTANCES, "hostler-instances")
 
 
 async def test_an_isolated_pod_knows_the_address_of_control(open_stage: Open) -> None:

@@ -13,7 +13,7 @@ from hostler.core.endpoints import failure_reason, image_failure
 from hostler.core.endpoints.failure_facts import Facts
 from hostler.core.endpoints.resources import VariantSpec
 from hostler.engines.engine import Engine, InstanceLaunch, InstanceReport
-from hostler.errors import EngineError, ImageMissing, NotStarted
+from hostler.errors import EngineError, ImageMissing, NoCapacity, NotStarted
 from hostler.hosting.container import Container, Unfit
 from hostler.hosting.instance_key import InstanceKey
 
@@ -36,6 +36,8 @@ async def prepare(
             storages = await engine.prepare(launch)
     except ImageMissing as error:
         raise Unfit(image_failure.missing(key.variant, str(error))) from None
+    except NoCapacity as error:
+        raise Unfit(failure_reason.no_capacity(str(error))) from None
     except EngineError as error:
         raise Unfit(str(error)) from None
     except TimeoutError:

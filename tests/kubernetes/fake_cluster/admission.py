@@ -22,6 +22,7 @@ from fake_cluster.kinds import (
     NAMESPACE,
     POD,
     PRIORITY,
+    QUOTA,
     SECRET,
     SERVICE_ACCOUNT,
     STATEFUL_SET,
@@ -56,7 +57,21 @@ def admitted(store: Store, kind: Kind, document: Object, namespace: str) -> Obje
     if kind is POD:
         pod_is_sound(document)
         pod_security.check(store.find(NAMESPACE, "", namespace), document)
+        _within_quotas(store, document)
     return document
+
+
+def _within_quotas(store: Store, pod: Object) -> None:
+    """Raises Refusal if there are as many pods as a quota allows. What else it bounds is not counted."""
+    metadata = pod["metadata"]
+    for quota in store.list(QUOTA, metadata["namespace"]):
+        limit = quota["spec"].get("hard", {}).get("pods")
+        pods = store.list(POD, metadata["namespace"])
+        used = sum(each.get("status", {}).get("phase") not in ("Succeeded", "Failed") for each in pods)
+        if limit is not None and used >= int(limit):
+            counts = f"requested: pods=1, used: pods={used}, limited: pods={limit}"
+            why = f"exceeded quota: {quota['metadata']['name']}, {counts}"
+            raise refusals.forbidden(POD, metadata.get("name", ""), why)
 
 
 def changed(store: Store, kind: Kind, before: Object, document: Object) -> Object:

@@ -114,7 +114,12 @@ def no_room(variant: str, lack: Lack, trouble: str, seconds: float) -> str:
     if not trouble:
         return f"There was no room for the instance within {seconds:g} seconds. The engine did not say why."
     why = f"There was no room for the instance, and for {seconds:g} seconds no progress: {trouble.rstrip('.')}."
-    return f"{_NO_CAPACITY} {why} {_SIZES}" if lack == "capacity" else why
+    return no_capacity(why) if lack == "capacity" else why
+
+
+def no_capacity(why: str) -> str:
+    """Return the FailureReason for an instance for which there is no room. `why`: a sentence."""
+    return f"{_NO_CAPACITY} {why} {_SIZES}"
 
 
 def hopeless(variant: str, lack: Lack, trouble: str) -> str:

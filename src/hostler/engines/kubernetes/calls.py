@@ -12,12 +12,14 @@ from lightkube.resources.core_v1 import Pod as NewPod
 from hostler.engines.kubernetes import pods
 from hostler.engines.kubernetes.answers import Pod
 from hostler.engines.kubernetes.api import Api, Refused, ask
-from hostler.errors import EngineError
+from hostler.errors import EngineError, NoCapacity
 from hostler.setting_tables import Kubernetes
 
 logger = logging.getLogger("hostler.engine")
 
 _LINE = 80  # bytes of a line of output, about
+_QUOTA = "exceeded quota"  # in the message of a ResourceQuota's refusal, which has the code of a missing right: 403
+_HELP = "hostler doctor --cluster says which rights are missing."
 _NO_OWNER = (
     "The ConfigMap {owner} in the namespace {namespace}, which owns the pods of instances, is not there: hostler's"
     " chart makes it, and the setting owner of [kubernetes] names it."
@@ -31,13 +33,15 @@ class Calls:
         self._api, self._house, self._table = api, house, table
 
     async def create(self, pod: NewPod) -> bool:
-        """Create a pod; return False if one of its name is there."""
+        """Create a pod; return False if one of its name is there. Raises NoCapacity beyond a quota."""
         try:
             await ask(self._api.client.create(pod))
         except Refused as error:
             if error.code == 409:
                 return False
-            raise
+            if _QUOTA in (why := str(error).rstrip(".")):
+                raise NoCapacity(f"The quota of the instances' namespace is used up: {why}.") from None
+            raise EngineError(f"The pod of the instance cannot be created: {why}. {_HELP}") from None
         return True
 
     async def delete(self, name: str, grace: int) -> bool:
