@@ -304,8 +304,9 @@ class Outcomes:
 
     def more(self, count: int) -> None:
         """Wait for so many more right answers."""
-        since = self.right
-        eventually(lambda: self.right >= since + count, f"{count} more calls are answered: {self.outcomes}")
+        enough = self.right + count
+        while (now := self.right) < enough:  # on a slow machine for as long as one comes after the other
+            eventually(lambda now=now: self.right > now, f"{count} more calls are answered: {self.outcomes}")
 
 
 class Load(Outcomes):
