@@ -25,7 +25,7 @@ from hostler.failures import FILE
 from hostler.hosting import clock
 from hostler.hosting.faults import Faults
 from hostler.hosting.gateway_links import Gateways
-from hostler.hosting.instance import Instance
+from hostler.hosting.instance import SILENCE, Instance
 from hostler.hosting.instance_key import InstanceKey
 from hostler.hosting.metrics import Metrics
 from hostler.hosting.platform import Platform
@@ -479,6 +479,21 @@ async def test_an_instance_is_unheard_while_its_beat_is_silent_too_and_no_longer
         assert instance.state == "ready"
         stage.engine.containers[f"{SPOT.id}.0"].ping = 200
         await stage.when(lambda: not instance.unheard)
+    await stopped(instance)
+
+
+async def test_a_machine_that_others_call_silent_is_asked_while_the_ping_waits_for_its_answer(stage: Stage) -> None:
+    instance = stage.instance(ours())
+    instance.begin()
+    await stage.until(instance, "ready")
+    with silent() as beat:
+        stage.engine.report(SPOT.id, beat=beat)
+        await stage.look(instance)
+        stage.engine.containers[f"{SPOT.id}.0"].ping = 0
+        begun = clock.now()
+        instance.doubt()
+        await stage.when(lambda: instance.unheard)
+        assert clock.now() - begun < contract.PING_TIMEOUT + SILENCE
     await stopped(instance)
 
 
