@@ -128,7 +128,8 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Refuse the marker `alone` outside tests/e2e, the only folder where `make test` looks for it."""
+    """Begin with the tests that wait longest. Refuse the marker `alone` where `make test` does not look for it."""
+    items.sort(key=lambda item: item.get_closest_marker("longest") is None)
     for item in items:
         if item.get_closest_marker("alone") and item.path.parent.name != "e2e":
             raise pytest.UsageError(f"{item.nodeid} has the marker `alone`, but is not in tests/e2e")

@@ -13,7 +13,7 @@ from callers import Answer, Caller
 from hop_endpoints import deploy
 from running import ANY_IMAGE, BUCKET, Hostler, hostler_up
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.longest]
 
 LATER = 30.0  # seconds after a call that hangs at which others are sent: their own time is up as much later
 
