@@ -365,6 +365,34 @@ async def test_idle_targets_make_way_on_no_other_machines_disk(ground: Ground) -
         assert len(left) == 1
 
 
+async def test_what_no_disk_has_room_for_is_refused_although_targets_that_made_way_are_called_again(
+    ground: Ground,
+) -> None:
+    ground.engine = Machines(ground.folder / "c", lambda _: Container())
+    async with ground.control() as (reconciler, gateway):
+        await status(reconciler, ground.endpoint(), "InService")
+        for name in "abcdefgh":
+            ground.put(f"p/{name}")
+            gateway.need(name)
+            await gateway.until(lambda name=name: gateway.where(name))
+
+        async def call() -> None:
+            called = set[str]()
+            while True:
+                called -= {name for name in called if gateway.where(name)}
+                for name in "abcdefgh":
+                    if not gateway.where(name) and name not in called:
+                        called.add(name)
+                        gateway.need(name)
+                await asyncio.sleep(0.01)
+
+        calling = asyncio.create_task(call())
+        gateway.need("large")
+        await gateway.until(lambda: gateway.refused)
+        await gateway.until(lambda: all(gateway.where(name) for name in "abcdefgh"))
+        calling.cancel()
+
+
 class AgentsStorage(OwnDisk):
     """A container's storage whose agent may be away. `waits`: gets it when a fetch waits for the agent."""
 

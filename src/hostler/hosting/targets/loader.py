@@ -6,6 +6,7 @@ It decides nothing: which target loads, and which leaves, the caches decide.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import Literal
 
 from hostler import contract, names
@@ -32,7 +33,7 @@ from hostler.wire.gateway_messages import Timing
 from hostler.wire.http_call import Reply
 from hostler.wire.http_exchange import CallFailed, CallTimedOut
 
-ROOM_TIMEOUT = 5.0  # seconds to wait for one target to leave a full disk, before another is asked
+ROOM_TIMEOUT = 5.0  # seconds to wait for targets to leave a full disk, before others are asked
 LIST_PAUSE = 1.0  # seconds between two calls for the list of models, while the container does not answer
 LOST_LOAD = 2.0  # seconds after a broken load call in which the container's own end may still explain it
 _LOAD_FAULT = "The model cannot be loaded."  # unless a fault on purpose has a message
@@ -53,7 +54,8 @@ class TargetLoader:
         self._metrics = metrics
         self._faults = faults
         self._now = clock.of_loop()
-        self._departed = asyncio.Event()  # set, and made anew, whenever a target has left an instance
+        self._departures = 0  # targets that have left an instance
+        self._departed = asyncio.Event()  # set, and made anew, at each
 
     async def restore(self, at: InstanceTargets) -> None:
         """Make resident again what an earlier control loaded: what the container lists, by the storage's names.
@@ -118,21 +120,34 @@ class TargetLoader:
         at.run(at.cache.fetched(target, max(size, 1), self._now(), placed.version), target)
 
     async def _fetch_with_room(self, at: InstanceTargets, target: str, key: str, failed: str) -> Placed:
-        """Fetch; while the disk is full of resident targets, idle ones leave one by one. Raises ArtifactError."""
+        """Fetch; while the disk is full of resident targets, idle ones leave. Raises ArtifactError.
+
+        Each try brings the artifact anew, so before each one twice as many leave. Those that are called come back: once
+        all that were idle have left, it has its last try.
+        """
         model_id, storage = names.model_id(self._bucket, key), at.container.storage
+        leaving = 1
         while True:
             try:
                 return await storage.fetch(model_id, target, self._bucket, key, failed)
             except DiskFull:
-                departed = self._departed
-                sharing = [each for each in self._instances if each.container.storage.disk == storage.disk]
-                if not any(_free_disk(each) for each in (at, *sharing)):
+                left = await self._make_room(at, leaving)
+                if not left:
                     raise
-                try:
-                    async with asyncio.timeout(ROOM_TIMEOUT):
-                        await departed.wait()
-                except TimeoutError:
-                    pass
+                leaving = 2 * leaving if left == leaving else 0
+
+    async def _make_room(self, at: InstanceTargets, most: int) -> int:
+        """Have idle targets leave an instance's disk, so many at most. Return how many, once they have left."""
+        disk = at.container.storage.disk
+        sharing = (at, *(each for each in self._instances if each.container.storage.disk == disk))
+        left, departures = 0, self._departures
+        while left < most and any(_free_disk(each) for each in sharing):
+            left += 1
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(ROOM_TIMEOUT):
+                while self._departures < departures + left:
+                    await self._departed.wait()
+        return left
 
     def _not_fetched(self, key: str, error: ArtifactError) -> str:
         if isinstance(error, ArtifactBad):
@@ -255,6 +270,7 @@ class TargetLoader:
         begun = self._now()
         await at.api.unload(at.records[target].artifact.model_id)
         await at.discard(target)
+        self._departures += 1
         self._departed.set()
         self._departed = asyncio.Event()
         now = self._now()
