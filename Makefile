@@ -7,13 +7,14 @@ TEST   := $(BIN)/python -m pytest
 JOBS   ?= 2
 unexport PYTHONDONTWRITEBYTECODE  # with it each process of pytest compiles all tests, which takes ten seconds
 
-.PHONY: help demo test docker check format unit contract api model e2e kubernetes cluster versions pythons slow failures mutants structure manifests images test-images dist bench bench-peers goals rest lock clean
+.PHONY: help demo test docker check format unit contract api model e2e kubernetes cell cluster versions pythons slow failures mutants structure manifests images test-images dist bench bench-peers goals rest lock clean
 
 help:
 	@echo "make demo    multi-model endpoint, real predictions, by an unchanged boto3 program"
 	@echo "make test    unit, contract, api, model and e2e tests (each of these words: one kind alone; TORCH=1: with torch)"
 	@echo "make docker  the tests that need Docker, which make test leaves out"
 	@echo "make kubernetes tests on a cluster of our own; with HOSTLER_TEST_REQUIRE=cluster on that of KUBECONFIG"
+	@echo "make cell    the e2e tests that know hostler by its API alone, on a hostler that the chart has installed in that cluster"
 	@echo "make cluster start that cluster, for kubectl and helm, in FOLDER=/tmp/hostler-cluster"
 	@echo "make versions tests with the oldest of each dependency, and beside the SageMaker SDKs 2 and 3"
 	@echo "make pythons tests on Python 3.13 and 3.14 of Debian, as root (PYTHONS=...: other suites, or interpreters)"
@@ -114,6 +115,11 @@ pythons: $(BIN)/python
 FOLDER ?= /tmp/hostler-cluster
 cluster: $(TESTED)
 	PYTHONPATH=tests:tests/kubernetes $(BIN)/python -m fake_cluster --folder $(FOLDER)
+
+# One hostler for all of them; with HOSTLER_TEST_REQUIRE=cluster in the cluster of KUBECONFIG.
+SUITES := direct pipelines variants update_endpoint streams frameworks images_of_xgboost scripts_of_images multi_model_notebooks
+cell: $(TESTED)
+	$(TEST) --cell $(SUITES:%=tests/e2e/test_%.py)
 
 # Three at a time: most of these tests wait for most of their time.
 FAILURES := tests/kubernetes/test_failures_of_a_cluster.py

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,10 +14,37 @@ from shell import CITIES, Shell
 from hostler.cli import demo
 
 HOPS = ("one", "two", "hop", "myimage1", "myimage2", *(f"hop{number}" for number in range(15)))
+MORE_HOPS = ("first", "second", "third", "three")  # of files that have a hostler of their own on one machine
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--cell", action="store_true", help="run tests/e2e on a hostler in a cluster, without `machine`")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """On a hostler in a cluster, leave out the tests that look at processes, files or settings of one machine."""
+    if config.getoption("--cell", False):
+        config.hook.pytest_deselected(items=[item for item in items if item.get_closest_marker("machine")])
+        items[:] = [item for item in items if not item.get_closest_marker("machine")]
 
 
 @pytest.fixture(scope="session")
-def shared_hostler(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hostler]:
+def in_cell(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hostler | None]:
+    """A hostler in a cluster, if the tests are to run on one."""
+    if not request.config.getoption("--cell", False):
+        yield None
+        return
+    from installed import installed  # which needs what clusters need
+
+    with installed(tmp_path_factory.mktemp("cell"), (*HOPS, *MORE_HOPS)) as hostler:
+        yield hostler
+
+
+@pytest.fixture(scope="session")
+def shared_hostler(tmp_path_factory: pytest.TempPathFactory, in_cell: Hostler | None) -> Iterator[Hostler]:
+    if in_cell:
+        yield in_cell
+        return
     folder = tmp_path_factory.mktemp("shared")
     with hostler_up(folder / "up", config=mapped_config(folder, *HOPS)) as running:
         yield running
@@ -64,12 +90,11 @@ def _empty(hostler: Hostler) -> None:
         if endpoint["EndpointStatus"] != "Deleting":
             hostler.sm.delete_endpoint(EndpointName=endpoint["EndpointName"])
     eventually(lambda: not hostler.sm.list_endpoints()["Endpoints"], 60, "all endpoints are deleted")
-    eventually(lambda: not [*(hostler.data / "containers").iterdir()], 60, "all containers are removed")
-    eventually(lambda: not hostler.containers, 60, "all containers' processes have ended")
+    hostler.assert_nothing_runs()
     for config in hostler.sm.list_endpoint_configs(MaxResults=100)["EndpointConfigs"]:
         hostler.sm.delete_endpoint_config(EndpointConfigName=config["EndpointConfigName"])
     for model in hostler.sm.list_models(MaxResults=100)["Models"]:
         hostler.sm.delete_model(ModelName=model["ModelName"])
     assert not hostler.sm.list_endpoint_configs()["EndpointConfigs"] + hostler.sm.list_models()["Models"]
     for bucket in hostler.s3.list_buckets()["Buckets"]:
-        shutil.rmtree(hostler.data / "s3" / bucket["Name"])
+        hostler.remove_bucket(bucket["Name"])

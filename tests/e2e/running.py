@@ -7,11 +7,14 @@ does.
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
 import shutil
 import signal
 import socket
+import subprocess
+import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -134,6 +137,11 @@ class Hostler:
         """Return its processes that have `part` in a word of their command line."""
         return [process for process in self.processes() if any(part in word for word in _command_line(process))]
 
+    def assert_nothing_runs(self) -> None:
+        """Wait until no container is left."""
+        eventually(lambda: not [*(self.data / "containers").iterdir()], 60, "all containers are removed")
+        eventually(lambda: not self.containers, 60, "all containers' processes have ended")
+
     def remains(self) -> list[str]:
         """Describe its processes that still run: descendants seen before, and any that names one of its folders.
 
@@ -218,11 +226,22 @@ class Hostler:
 
         eventually(in_service, within, f"{name} is InService")
 
+    def variables(self, environment: dict[str, str], *options: str) -> dict[str, str]:
+        """Return the variables that `hostler env` prints with these options in such a shell."""
+        words = [sys.executable, "-m", "hostler.cli", "env", "--json", "--data", str(self.data), *options]
+        done = subprocess.run(words, env=environment, capture_output=True, text=True, check=True, timeout=60)
+        printed: dict[str, str] = json.loads(done.stdout)
+        return printed
+
     def put(self, key: str, content: bytes) -> None:
         """Put an object into the embedded S3: a file into its folder, as a person may do."""
         path = self.data / "s3" / BUCKET / key
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
+
+    def remove_bucket(self, name: str) -> None:
+        """Remove a bucket of the embedded S3 with all that is in it."""
+        shutil.rmtree(self.data / "s3" / name)
 
     def invoke(self, endpoint: str, target: str, body: bytes = b"1,2", **more: Any) -> bytes:
         """Invoke the endpoint through boto3 and return the answer's body."""

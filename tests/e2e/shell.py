@@ -31,9 +31,7 @@ class Shell:
     def __init__(self, hostler: Hostler, folder: Path, *options: str, **more: str) -> None:
         self.folder = folder
         environment = {"PATH": os.environ["PATH"], "HOME": str(folder), "PYTHONPATH": str(REPOSITORY / "src"), **more}
-        words = [sys.executable, "-m", "hostler.cli", "env", "--json", "--data", str(hostler.data), *options]
-        done = subprocess.run(words, env=environment, capture_output=True, text=True, check=True, timeout=60)
-        self.printed: dict[str, str] = json.loads(done.stdout)
+        self.printed = hostler.variables(environment, *options)
         self.environment = {**environment, **self.printed}
 
     def undone(self) -> dict[str, Any]:

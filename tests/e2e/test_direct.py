@@ -74,6 +74,7 @@ def test_the_aws_cli_makes_a_direct_endpoint_and_updates_it_to_a_serial_one(shel
     sagemaker("wait", "endpoint-deleted", *named)
 
 
+@pytest.mark.machine
 def test_hostlers_own_command_chooses_a_container_and_a_variant(hostler: Hostler, shell: Shell):
     deploy(hostler, "chosen", hops("hop0", "hop1"), "Direct")
     words = (

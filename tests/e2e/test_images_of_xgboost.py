@@ -19,7 +19,10 @@ ROW, ROWS = b"1,2", b"1,2\n3,4"
 
 
 @pytest.fixture(scope="module")
-def hostler(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hostler]:
+def hostler(tmp_path_factory: pytest.TempPathFactory, in_cell: Hostler | None) -> Iterator[Hostler]:
+    if in_cell:
+        yield in_cell
+        return
     with hostler_up(tmp_path_factory.mktemp("xgboost-image")) as running:
         yield running
 
@@ -63,6 +66,7 @@ def test_several_files_predict_together_and_the_environment_selects_what_is_answ
     assert ask(hostler, "many", ROW, TargetModel="parts.tar.gz", Accept="text/csv") == ("text/csv", "3.0")
 
 
+@pytest.mark.machine
 def test_lenient_bodies_take_json_and_npy(tmp_path: Path) -> None:
     with hostler_up(tmp_path, lenient_bodies="true") as hostler:
         hostler.put("lenient/7.tar.gz", targets.xgboost_target(7))

@@ -36,8 +36,13 @@ MODEL_ERROR = re.compile(r'Received (client|server) error \((\d+)\) from (\S+) w
 
 
 @pytest.fixture(scope="module")
-def hostler(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hostler]:
+def hostler(tmp_path_factory: pytest.TempPathFactory, in_cell: Hostler | None) -> Iterator[Hostler]:
     """With the endpoint `three`, a pipeline."""
+    if in_cell:
+        deploy(in_cell, "three", hops(*THREE))
+        yield in_cell
+        in_cell.sm.delete_endpoint(EndpointName="three")
+        return
     folder = tmp_path_factory.mktemp("pipelines")
     config = mapped_config(folder, *FIFTEEN, *THREE)
     with hostler_up(folder / "up", config=config) as running:
@@ -148,6 +153,7 @@ def test_a_large_body_goes_through_complete(hostler: Hostler):
     assert [hop["name"] for hop in seen] == THREE
 
 
+@pytest.mark.machine
 def test_one_time_limit_holds_for_the_whole_chain(tmp_path: Path):
     limit, each = 5, 2  # seconds: two fit, three do not
     with hostler_up(tmp_path / "up", config=mapped_config(tmp_path, *THREE), invoke_timeout=limit) as hostler:
@@ -157,6 +163,7 @@ def test_one_time_limit_holds_for_the_whole_chain(tmp_path: Path):
     assert "Your invocation timed out while waiting for a response from container third." in error["Message"]
 
 
+@pytest.mark.machine
 def test_a_caller_who_disconnects_in_the_middle_ends_the_chain(hostler: Hostler):
     """The request would end the third container's process; the next call is answered by the same three processes."""
 
@@ -200,6 +207,7 @@ def processes(hostler: Hostler, endpoint: str) -> set[str]:
     return {hop["process"] for hop in trace(invoke(hostler, b"", endpoint)["Body"])[1]}
 
 
+@pytest.mark.machine
 def test_kill_9_of_the_middle_container_fails_only_calls_in_flight_there(tmp_path: Path):
     config = mapped_config(tmp_path, *THREE)
     with hostler_up(tmp_path / "up", config=config) as hostler:

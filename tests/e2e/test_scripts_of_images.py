@@ -55,6 +55,7 @@ def test_headers_statuses_and_types_go_both_ways_for_one_model(hostler: Hostler)
     assert raised.value.response["OriginalMessage"] == "no such row"
 
 
+@pytest.mark.machine
 def test_targets_of_the_same_archive_work_in_folders_of_their_own(hostler: Hostler) -> None:
     data = archive({"code/inference.py": TELLS.encode(), "label.txt": b"dog"})
     for name in ("a", "b"):

@@ -92,6 +92,7 @@ def test_the_first_part_arrives_before_the_container_has_finished(hostler: Hostl
         assert joined(answer["Body"]) == b"part 1\npart 2\npart 3\npart 4\n"
 
 
+@pytest.mark.machine
 def test_a_script_that_returns_a_generator_streams(hostler: Hostler, folder: Path):
     with stream(hostler, "script", parts=3, gate="first") as answer:
         assert answer["ContentType"] == "text/event-stream"
@@ -117,6 +118,7 @@ def test_an_error_before_the_first_part_is_an_ordinary_error(hostler: Hostler):
     assert error["OriginalMessage"] == "only JSON is understood"
 
 
+@pytest.mark.machine
 def test_a_first_part_after_the_time_limit_is_an_ordinary_error(tmp_path: Path):
     with hostler_up(tmp_path / "up", config=mapped_config(tmp_path), invoke_timeout=3) as hostler:
         deploy(hostler, "foreign", [{"Image": STREAMS}])
@@ -136,6 +138,7 @@ def test_a_caller_who_disconnects_cancels_the_containers_answer(hostler: Hostler
     )
 
 
+@pytest.mark.machine
 def test_a_script_whose_caller_disconnects_is_closed_and_answers_the_next_call(hostler: Hostler, folder: Path):
     with stream(hostler, "script", parts=2, gate="never") as answer:
         next(answer["Body"])

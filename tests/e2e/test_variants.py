@@ -105,6 +105,7 @@ def test_random_routing_spreads_evenly_over_instances(hostler: Hostler):
     hostler.sm.delete_endpoint(EndpointName="random")
 
 
+@pytest.mark.machine
 def test_least_outstanding_requests_spares_a_slow_instance_and_random_does_not(hostler: Hostler):
     shares = {}
     for strategy, seconds in (("LEAST_OUTSTANDING_REQUESTS", 0.5), ("RANDOM", 0.05)):  # at random, half the calls wait

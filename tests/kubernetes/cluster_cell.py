@@ -81,6 +81,7 @@ class Cell:
         self.namespace = "hostler" if cluster else f"hostler-test-{secrets.token_hex(3)}"
         self.instances = f"{self.namespace}-instances"
         self.url = ""
+        self.signed = True  # its clients sign with a key that hostler knows
         self._forward: subprocess.Popen[bytes] | None = None
 
     # --- the chart
@@ -104,6 +105,7 @@ class Cell:
 
     def install(self, **values: Any) -> None:
         """Install hostler, or upgrade it, and wait until it is ready."""
+        self.signed = values.get("signatures", {}).get("verify", True)
         file = self.folder / "values.json"
         file.write_text(json.dumps(self.values(**values)))
         words = ["upgrade", "--install", "hostler", str(helm_chart.CHART), "--namespace", self.namespace]
@@ -179,9 +181,11 @@ class Cell:
 
     @cached_property
     def variables(self) -> dict[str, str]:
-        """The variables of a user's shell: the address, and a key of the Secret that the chart made."""
-        secret = self.read("secret/hostler-keys", "--namespace", self.namespace)
-        [(key, hidden)] = tomllib.loads(base64.b64decode(secret["data"]["keys.toml"]).decode()).items()
+        """The variables of a user's shell: the address, and a key of the Secret that the chart made, or any key."""
+        key = hidden = "test"
+        if self.signed:
+            secret = self.read("secret/hostler-keys", "--namespace", self.namespace)
+            [(key, hidden)] = tomllib.loads(base64.b64decode(secret["data"]["keys.toml"]).decode()).items()
         region = dict.fromkeys(("AWS_REGION", "AWS_DEFAULT_REGION"), "us-east-1")
         return {"AWS_ENDPOINT_URL": self.url, "AWS_ACCESS_KEY_ID": key, "AWS_SECRET_ACCESS_KEY": hidden, **region}
 
