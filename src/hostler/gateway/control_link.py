@@ -66,7 +66,7 @@ class ControlLink:
         self._used: list[Backend] = []  # backends of targets, in the order of use, since the last message
         self._hits_timer: asyncio.TimerHandle | None = None
         self._draining: set[str] = set()  # instances; control waits until nothing runs there
-        self._drain_timer: asyncio.TimerHandle | None = None
+        self._drain_timer: asyncio.Handle | None = None
         self._frames: Frames[gateway_messages.Down] | None = None
         self._epoch = ""
         self.linked = asyncio.Event()  # the first snapshot has come
@@ -204,8 +204,8 @@ class ControlLink:
                 self._reject(message)
             case gateway_messages.Drain(instance=instance):
                 self._draining.add(instance)
-                if self._drain_timer is None:
-                    self._report_drained()
+                if self._drain_timer is None:  # many come together, when many endpoints are deleted
+                    self._drain_timer = self._loop.call_soon(self._report_drained)
             case gateway_messages.SetRoute():
                 self._set_route(message)
             case gateway_messages.DropRoute(version=version, key=key):
@@ -261,8 +261,9 @@ class ControlLink:
 
     def _report_drained(self) -> None:
         """Report the instances where nothing runs any more; look again soon while there are others."""
-        for instance in [instance for instance in self._draining if not self._routes.busy(instance)]:
-            self._draining.remove(instance)
+        idle = self._draining - self._routes.busy()
+        self._draining -= idle
+        for instance in idle:
             self.send(gateway_messages.Drained(instance))
         self._drain_timer = self._loop.call_later(_DRAIN_EVERY, self._report_drained) if self._draining else None
 

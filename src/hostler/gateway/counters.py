@@ -21,18 +21,19 @@ class Counter:
 
 
 class Counters:
-    """The counters of all variants by (endpoint key, variant name). They outlive route changes."""
+    """The counters of all variants by endpoint key and variant name. They outlive route changes."""
 
     def __init__(self) -> None:
-        self._counters: dict[tuple[str, str], Counter] = {}
+        self._counters: dict[str, dict[str, Counter]] = {}
 
     def of(self, key: str, variant: str) -> Counter:
-        return self._counters.setdefault((key, variant), Counter())
+        return self._counters.setdefault(key, {}).setdefault(variant, Counter())
 
     def keep(self, key: str, variants: set[str]) -> None:
         """Forget the endpoint's other variants: a later one of the same name starts at zero."""
-        for gone in [name for name in self._counters if name[0] == key and name[1] not in variants]:
-            del self._counters[gone]
+        kept = {name: counter for name, counter in self._counters.pop(key, {}).items() if name in variants}
+        if kept:
+            self._counters[key] = kept
 
     def sums(self) -> tuple[VariantCount, ...]:
         return tuple(
@@ -49,5 +50,6 @@ class Counters:
                 overhead_latency=counter.overhead_latency,
                 buckets=tuple(counter.buckets),
             )
-            for (key, variant), counter in self._counters.items()
+            for key, of_endpoint in self._counters.items()
+            for variant, counter in of_endpoint.items()
         )

@@ -290,9 +290,9 @@ class Routes:
         """Return the number of requests that are with backends."""
         return sum(in_flight.count for in_flight in self._in_flight.values())
 
-    def busy(self, instance: str) -> bool:
-        """Whether a request still runs on the instance."""
-        return any(in_flight.count for key, in_flight in self._in_flight.items() if key[2] == instance)
+    def busy(self) -> set[str]:
+        """The instances on which a request runs."""
+        return {instance for (_, _, instance, _), in_flight in self._in_flight.items() if in_flight.count}
 
     def tidy(self) -> None:
         """Forget the counts of backends where nothing runs and nothing may be sent."""
