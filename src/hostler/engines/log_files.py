@@ -52,7 +52,9 @@ class _Endpoints:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._read: dict[str, _Endpoint] | None = None
+        self._uids: defaultdict[tuple[str, str], set[str]] = defaultdict(set)  # by region and name
         self._saving = threading.Lock()  # threads open streams of one endpoint at once
+        self._naming = threading.Lock()
 
     def all(self) -> dict[str, _Endpoint]:
         """Return a copy of the table: threads read it while others change it."""
@@ -63,10 +65,15 @@ class _Endpoints:
 
     def named(self, region: str, name: str) -> dict[str, _Endpoint]:
         """Return those that have, or had, a name."""
-        return {uid: it for uid, it in self.all().items() if (it.region, it.name) == (region, name)}
+        table = self._table()
+        with self._naming:
+            return {uid: table[uid] for uid in self._uids.get((region, name), ())}
 
     def add(self, uid: str, endpoint: _Endpoint) -> None:
-        self._table()[uid] = endpoint
+        table = self._table()
+        with self._naming:
+            table[uid] = endpoint
+            self._uids[endpoint.region, endpoint.name].add(uid)
 
     def save(self, uid: str) -> None:
         """Write group.json; nothing of an endpoint that is not known. If it cannot be written, its logs lose their name
@@ -84,7 +91,13 @@ class _Endpoints:
 
     def remove(self, uid: str) -> None:
         """Forget an endpoint, and remove its files."""
-        self._table().pop(uid, None)
+        table = self._table()
+        with self._naming:
+            if (endpoint := table.pop(uid, None)) is not None:
+                uids = self._uids[endpoint.region, endpoint.name]
+                uids.remove(uid)
+                if not uids:
+                    del self._uids[endpoint.region, endpoint.name]
         shutil.rmtree(self._folder / uid, ignore_errors=True)
 
     def _table(self) -> dict[str, _Endpoint]:
@@ -92,7 +105,7 @@ class _Endpoints:
             self._read = {}
             for path in self._folder.glob("*/group.json"):
                 with contextlib.suppress(OSError, msgspec.MsgspecError):
-                    self._read[path.parent.name] = msgspec.json.decode(path.read_bytes(), type=_Endpoint)
+                    self.add(path.parent.name, msgspec.json.decode(path.read_bytes(), type=_Endpoint))
         return self._read
 
 
