@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 import os
 import resource
@@ -41,6 +42,7 @@ import uvloop
 
 import arguments
 import processes
+from hostler.control.main import GARBAGE
 from hostler.core.endpoints import instance_types
 from hostler.engines.engine import Autopsy, ContainerReport, InstanceLaunch, InstanceReport, Size
 from hostler.engines.rooms import Rooms
@@ -195,14 +197,16 @@ class Control(fakes.Control):
         names = [f"g{number}" for number in range(gateways)]
         super().__init__(settings, table.connect, self._ends_no_gateway, roster=lambda: names)
         self.passes: list[float] = []  # seconds of each
+        self.cpu: list[float] = []  # of a processor, that their thread used
         make = self.reconciler._pass
 
         async def timed() -> float | None:
-            began = time.perf_counter()
+            began, used = time.perf_counter(), time.thread_time()
             try:
                 return await make()
             finally:
                 self.passes.append(time.perf_counter() - began)
+                self.cpu.append(time.thread_time() - used)
 
         self.reconciler._pass = timed  # type: ignore[method-assign]
 
@@ -211,8 +215,7 @@ class Control(fakes.Control):
 
     def routed(self) -> int:
         """The number of instances that are in a route which every gateway has."""
-        routes = self.gateways.routes.values()
-        return sum(len(route.instances()) for route in routes if self.gateways.in_force(route.key))
+        return sum(len(ids) for key, ids in self.gateways._routed.items() if self.gateways.in_force(key))
 
     def want(self, endpoints: int, each: int) -> None:
         for number in range(endpoints):
@@ -296,10 +299,11 @@ async def measure(pods: int, each: int, gateways: int, folder: Path, port: int) 
         figures.add("start: the loop's worst lateness", f"{1e3 * max(late):.0f} ms")
         await asyncio.sleep(5.0)
         # rest
-        cpu, of_gateway, control.passes = own_cpu(), processes.cpu(linked[0].pid), []
+        cpu, of_gateway, control.passes, control.cpu = own_cpu(), processes.cpu(linked[0].pid), [], []
         async with lateness() as late:
             await asyncio.sleep(REST)
         figures.add("rest: a pass, median and longest", _milliseconds(control.passes))
+        figures.add("rest: CPU of a pass, median and longest", _milliseconds(control.cpu))
         figures.add("rest: control's CPU", f"{100 * (own_cpu() - cpu) / REST:.1f} % of a processor")
         figures.add("rest: the loop's lateness, 99 % and worst", _lateness(late))
         figures.add("rest: control's memory for these pods", f"{(processes.memory(os.getpid()) - memory) >> 20} MB")
@@ -360,7 +364,9 @@ def main() -> None:
     parser.add_argument("--each", type=arguments.positive, default=2, help="instances of an endpoint")
     parser.add_argument("--gateways", type=arguments.positive, default=2, help="that are linked")
     given = parser.parse_args()
-    logging.disable(logging.ERROR)
+    logging.basicConfig(level=logging.WARNING, format="  %(message)s")
+    logging.getLogger("hostler.instance").disabled = True  # the measurement itself ends them
+    gc.set_threshold(*GARBAGE)
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     with another("--answer-pings") as pinged:

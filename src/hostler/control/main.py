@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import faulthandler
+import gc
 import importlib.util
 import json
 import logging
@@ -56,6 +57,9 @@ from hostler.store.metric_store import MetricStore
 from hostler.store.store import Store
 from hostler.store.thread import StoreThread
 from hostler.wire.door import Door, Enter, Role, StaticTokenDoor
+
+# Of Python's collector: a pass of the reconciler makes several objects for each instance, which live until its end.
+GARBAGE = (10_000, 20, 50)
 
 
 def main() -> None:
@@ -163,6 +167,7 @@ async def control(settings: Settings, open_station: Open, last: bool = False) ->
     serving = asyncio.create_task(
         listeners.serve_api(stop, create_app(context), settings, station.run, remote_api, life.passkey)
     )
+    gc.set_threshold(*GARBAGE)
     reconciling = asyncio.create_task(reconciler.run())
     collecting = asyncio.create_task(collector.run())
     watching = asyncio.create_task(rooms.logs.watch())

@@ -133,12 +133,13 @@ class Container:
     async def _ask(self, path: str) -> Reply:
         """GET a page, and again if its time was up while control itself stood still. Raises CallFailed."""
         while True:
-            begun = clock.now()
-            try:
-                return await self.call("GET", path, timeout=contract.PING_TIMEOUT)
-            except CallTimedOut:
-                if clock.now() - begun < contract.PING_TIMEOUT + STOOD_STILL:
-                    raise
+            async with self._platform.pings.turn():
+                begun = clock.now()
+                try:
+                    return await self.call("GET", path, timeout=contract.PING_TIMEOUT)
+                except CallTimedOut:
+                    if clock.now() - begun < contract.PING_TIMEOUT + STOOD_STILL:
+                        raise
 
     def _update_workers(self, reply: Reply) -> None:
         """Take the workers' addresses from the ping of one of our own servers."""

@@ -58,8 +58,7 @@ class Instance:
         self.multi_model = next((c for c in self.containers if c.multi_model), None)  # one at most (§3, rule 6)
         self.state: InstanceState = "pending"
         self.reason = ""  # why it ended: a FailureReason
-        self.ready_at = 0.0  # by clock.now, as ended_at; 0: never
-        self.ended_at = 0.0
+        self.ready_at = self.ended_at = 0.0  # by clock.now; 0: never
         self.ended_by_itself = False  # by no signal that others send
         self.culprits: tuple[Container, ...] = ()  # the containers whose failure ended it
         self.unheard = False  # the last ping was missed, and nothing says that its machine is there
@@ -75,7 +74,7 @@ class Instance:
     @property
     def running(self) -> bool:
         """Whether all its containers were started."""
-        return all(container.address for container in self.containers)
+        return all(container.address for container in self.report.containers)
 
     def begin(self, adopted: InstanceReport | None = None) -> None:
         """Bring it up. Containers that an earlier control started (`adopted`) are taken over."""
@@ -241,11 +240,11 @@ class Instance:
         self._note_silence(False)
 
     async def _while_healthy(self) -> None:
-        missed, metrics = 0, self.platform.metrics
+        missed, metrics, pause = 0, self.platform.metrics, contract.PING_PERIOD * self.key.phase
         while True:
             self._ping_now.clear()
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(MISSED_PERIOD if missed or self.unheard else contract.PING_PERIOD):
+                async with asyncio.timeout(pause):
                     await self._ping_now.wait()
             troubles, silent = await _pinged(self._troubles(), self.report, doubted=self._ping_now.is_set())
             metrics.pings += len(self.containers)
@@ -254,6 +253,7 @@ class Instance:
             missed = missed + 1 if troubles and not self.unheard else 0
             if missed >= MISSES:
                 raise await self._unhealthy(troubles, f"{MISSES} times in a row")
+            pause = MISSED_PERIOD if missed or self.unheard else contract.PING_PERIOD
 
     def _note_silence(self, unheard: bool) -> None:
         """Note whether the last ping was missed because the machine is gone: then one word alone ends nothing."""

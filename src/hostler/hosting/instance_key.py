@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import zlib
 from dataclasses import dataclass
+from functools import cached_property
 
 
 @dataclass(frozen=True)
@@ -19,7 +21,7 @@ class InstanceKey:
     slot: int
     attempt: int
 
-    @property
+    @cached_property
     def id(self) -> str:
         """The instance's id; its containers' ids are this, a dot and their position."""
         return f"{self.uid}.{self.fleet}.{self.variant_index}.{self.slot}.{self.attempt}"
@@ -30,11 +32,16 @@ class InstanceKey:
         return f"{self.uid}.{self.fleet}.{self.variant_index}"
 
     @property
+    def phase(self) -> float:
+        """A number from 0 to 1, spread over instances: when each does what all do periodically."""
+        return zlib.crc32(self.id.encode()) / 2**32
+
+    @property
     def aws_id(self) -> str:
         """The instance's id in the names of its log streams: in the form of EC2's (§8.7)."""
         return f"i-{hashlib.sha256(self.id.encode()).hexdigest()[:17]}"
 
-    @property
+    @cached_property
     def slot_key(self) -> tuple[str, int, int, int]:
         """The slot, as core/endpoints/plan.py has it."""
         return (self.uid, self.fleet, self.variant_index, self.slot)

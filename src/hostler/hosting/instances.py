@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, ItemsView, Iterator, Mapping, ValuesView
 
 from hostler.core.endpoints.losses import Suspect, lost
 from hostler.core.endpoints.plan import InstanceFacts, SlotKey, again
@@ -41,6 +41,7 @@ class Instances(Mapping[str, Instance]):
         self._work = BackgroundTasks()
         self._of: defaultdict[str, dict[str, Instance]] = defaultdict(dict)  # uid of an endpoint -> its instances by id
         self.witnesses = Witnesses()
+        self._silent: tuple[str, ...] = ()  # machines of instances that are lost
         self._lost: set[SlotKey] = set()  # slots whose last instance that served is lost
         self._strangers: set[str] = set()  # ids of what the engine lists, and no control has started
 
@@ -52,6 +53,12 @@ class Instances(Mapping[str, Instance]):
 
     def __len__(self) -> int:
         return len(self._by_id)
+
+    def values(self) -> ValuesView[Instance]:
+        return self._by_id.values()  # passes read it often: Mapping's own view looks up each one
+
+    def items(self) -> ItemsView[str, Instance]:
+        return self._by_id.items()
 
     def of(self, uid: str) -> tuple[Instance, ...]:
         """The instances of an endpoint."""
@@ -103,8 +110,7 @@ class Instances(Mapping[str, Instance]):
 
     def _begin(self, key: InstanceKey, variant: VariantSpec, adopted: InstanceReport | None) -> None:
         self._platform.logs.belongs(key.uid, key.endpoint_key)
-        silent = {other.report.machine for other in self.values() if other.lost} - {""}
-        instance = Instance(self._platform, key, variant, tuple(sorted(silent)))
+        instance = Instance(self._platform, key, variant, self._silent)
         self._by_id[key.id] = self._of[key.uid][key.id] = instance
         instance.begin(adopted)
 
@@ -130,13 +136,14 @@ class Instances(Mapping[str, Instance]):
             for id in lost(suspects, len(ready | self._lost), len(self._lost)):
                 self._lost.add(self[id].key.slot_key)
                 self[id].lose()
+        self._silent = tuple(sorted({instance.report.machine for instance in self.values() if instance.lost} - {""}))
 
     # --- end ------------------------------------------------------------------------------------------------------
 
     async def end(self, instance: Instance, grace: float) -> None:
         """End a retired instance. Nothing may be on its way there. `grace`: seconds from SIGTERM to SIGKILL."""
         await instance.stop(grace)
-        keys = [other.key for other in self.values() if other.state != "gone"]
+        keys = [other.key for other in self.of(instance.key.uid) if other.state != "gone"]
         running = {name for key in keys for name in (key.id, key.aws_id)}  # id: streams of the version before
         await asyncio.to_thread(self._platform.logs.prune, instance.key.uid, running)
 
@@ -186,7 +193,7 @@ class Instances(Mapping[str, Instance]):
         await asyncio.gather(*(instance.detach() for instance in self.values()), return_exceptions=True)
 
 
-def facts(instance: Instance, serves: bool) -> InstanceFacts:
+def facts_of(instance: Instance, serves: bool) -> InstanceFacts:
     """Return what the plan and the rollout of its endpoint are decided from."""
     key = instance.key
     return InstanceFacts(

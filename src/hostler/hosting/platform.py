@@ -1,13 +1,14 @@
-"""What all instances share: settings, engine, logs and metrics."""
+"""What all instances share: settings, engine, logs, metrics, and the turns of their pings."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from hostler.engines.engine import Engine
 from hostler.engines.log_files import LogFiles
 from hostler.hosting.metrics import Metrics
+from hostler.hosting.turns import PINGS, Turns
 from hostler.settings import Settings
 
 
@@ -18,3 +19,4 @@ class Platform:
     logs: LogFiles  # also of instances that have ended
     metrics: Metrics
     changed: Callable[[], None]  # wake the reconciler
+    pings: Turns = field(default_factory=lambda: Turns(PINGS))

@@ -18,18 +18,19 @@ from itertools import chain, islice
 from hostler import contract
 from hostler.core.endpoints import rollout
 from hostler.core.endpoints.plan import EndpointWant, InstanceFacts, Plan, StartInstance, StopInstance, plan, slots
-from hostler.core.endpoints.rollout import ALL_AT_ONCE, Decision, Facts, Removed, decide
+from hostler.core.endpoints.rollout import ALL_AT_ONCE, Decision, Facts, Removed
 from hostler.core.endpoints.status import EndpointView
 from hostler.errors import EngineError
 from hostler.hosting import clock
 from hostler.hosting.background import BackgroundTasks
+from hostler.hosting.decisions import Decisions
 from hostler.hosting.endpoint import Endpoint
 from hostler.hosting.endpoints import Endpoints
 from hostler.hosting.faults import Faults
 from hostler.hosting.gateway_links import Gateways
 from hostler.hosting.instance import Instance
 from hostler.hosting.instance_key import InstanceKey
-from hostler.hosting.instances import Instances, facts
+from hostler.hosting.instances import Instances, facts_of
 from hostler.hosting.passes import RETRY_AFTER, Passes
 from hostler.hosting.platform import Platform
 from hostler.hosting.publisher import Publisher
@@ -63,6 +64,7 @@ class Reconciler:
         self.endpoints = Endpoints()
         self.ready = False  # what an earlier control left running has been taken over, and routes are sent
         self._began: float | None = None  # when it saw the engine's list for the first time
+        self._decisions = Decisions()
         self._ending: set[str] = set()  # retired instances that are being ended
         self._publisher = Publisher(self.gateways, self.runtimes, self.wake)
         self._passes = Passes(self.wakeup)
@@ -150,10 +152,8 @@ class Reconciler:
         # 2. Decide: what is to run, and where each endpoint's requests go.
         now = clock.now()
         seen = {uid: self._facts_of_instances(uid) for uid in self.instances.uids()}
-        decisions = {
-            endpoint.record.uid: decide(self._facts(endpoint, seen.get(endpoint.record.uid, ())), ALL_AT_ONCE, now)
-            for endpoint in self.endpoints
-        }
+        facts = (self._facts(endpoint, seen.get(endpoint.record.uid, ())) for endpoint in self.endpoints)
+        decisions = self._decisions.decide(facts, now)
         wants = [decision.want for decision in decisions.values()]
         planned = plan(wants, [*chain(*seen.values())], now) if looked else Plan([], now + RETRY_AFTER)
         # 3. Act: start instances, retire those that are to leave, and tend the targets of all.
@@ -205,7 +205,7 @@ class Reconciler:
         )
 
     def _facts_of_instances(self, uid: str) -> list[InstanceFacts]:
-        return [facts(instance, self.runtimes.serves(instance)) for instance in self.instances.of(uid)]
+        return [facts_of(instance, self.runtimes.serves(instance)) for instance in self.instances.of(uid)]
 
     # --- 3. act ---------------------------------------------------------------------------------------------------
 

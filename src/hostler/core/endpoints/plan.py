@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from hostler.core.endpoints.resources import RevisionSpec
 from hostler.core.endpoints.status import InstanceState
@@ -54,7 +55,7 @@ class InstanceFacts:
     images: tuple[str, ...] = ()  # that its containers run, with their digests; empty text: no image
     vacates: bool = False  # others end it, or nothing of it can be reached: no start waits until nothing is left of it
 
-    @property
+    @cached_property
     def slot_key(self) -> SlotKey:
         return (self.uid, self.fleet, self.variant, self.slot)
 

@@ -82,10 +82,9 @@ class RuntimeRegistry:
     def join(self, instances: Iterable[Instance]) -> None:
         """Let the ready ones of all these instances take part, and divide the memory among them."""
         everyone = list(instances)
-        budgets = self.budgets(everyone)
-        for instance in everyone:
-            if instance.multi_model is None or instance.state != "ready":
-                continue
+        members = [instance for instance in everyone if instance.multi_model and instance.state == "ready"]
+        budgets = self.budgets(everyone) if members else {}
+        for instance in members:
             if instance.id in self.joined:
                 self.joined[instance.id].resize(budgets[instance.id], self._policies.of(instance.key.endpoint_key))
             elif instance.id not in self._joining:
