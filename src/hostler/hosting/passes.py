@@ -13,6 +13,7 @@ log = logging.getLogger("hostler.reconciler")
 
 SLOW_POLL = 2.0  # seconds between passes without a wake-up
 RETRY_AFTER = 0.5  # seconds until the pass after one that failed
+TURNS = 10  # of the loop after a pass: one over thousands of instances takes long, and others need several each
 
 
 class Passes:
@@ -29,6 +30,8 @@ class Passes:
         while True:
             self._wakeup.clear()
             wake_at = await self._run_one(make_pass)
+            for _ in range(TURNS):
+                await asyncio.sleep(0)
             pause = SLOW_POLL if wake_at is None else min(SLOW_POLL, max(0.0, wake_at - clock.now()))
             try:
                 async with asyncio.timeout(pause):
