@@ -27,12 +27,18 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
 
     def do_POST(self) -> None:
-        """Echo the body. `hang` never returns, and after it no other call does: the only worker is busy."""
+        """Echo the body. `hang` never returns, and after it no other call does: the only worker is busy. `hoard` takes
+        memory until there is no more.
+        """
         body = self.rfile.read(int(self.headers["Content-Length"]))
+        if body == b"hoard":
+            hoard: list[bytes] = []
+            while True:
+                hoard.append(os.urandom(2**20))
         with WORKER:
             if body == b"hang":
                 threading.Event().wait()
-            self.send_response(200 if MISTAKE == "hangs" else 404)
+            self.send_response(200 if MISTAKE in ("hangs", "hoards") else 404)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
             self.wfile.write(body)

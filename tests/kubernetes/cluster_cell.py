@@ -42,6 +42,11 @@ ROLE = "arn:aws:iam::123456789012:role/test"
 PATIENCE = 300.0  # seconds; a guard against hanging
 _REGISTRY = "hostler-test-registry"  # in place of the registries of these accounts of README's
 _ACCOUNTS = ("123456789012", "763104351884")
+TYPES = [  # one for which there is no node, one with little memory, and all others
+    {"type": "ml.p4d.*", "cpu": 1000},
+    {"type": "ml.t2.*", "cpu": 1, "memory": "64MiB"},
+    {"type": "ml.*", "cpu": 1, "memory": "2GiB"},
+]
 SMALL = {"requests": {"cpu": "100m", "memory": "128Mi"}, "limits": {"memory": "1Gi"}}
 
 
@@ -98,7 +103,7 @@ class Cell:
             "registries": [{"pattern": f"{each}.dkr.ecr.*.amazonaws.com", "registry": registry} for each in _ACCOUNTS],
             "control": {"resources": SMALL},
             "gateways": {"resources": SMALL},
-            "instances": {"types": [{"type": "ml.p4d.*", "cpu": 1000}, {"type": "ml.*", "cpu": 1, "memory": "2GiB"}]},
+            "instances": {"types": TYPES},
             "settings": {"hold": 20},  # waiters learn at once what has come
             **more,
         }

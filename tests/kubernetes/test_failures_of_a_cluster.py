@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
+import os
 import secrets
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 import targets
-from cluster_cell import ECR, SMALL, Cell, cell, eventually, is_real
+from cluster_cell import ECR, SMALL, Cell, Load, cell, eventually, is_real
 from fake_cluster import cluster as clusters
 from witness import BUCKET, CALLERS, WARM, Endpoint, endpoint, identities, lost, ready, under_load
 
@@ -69,12 +72,17 @@ def in_zone(pods: dict[str, str], zone: str) -> str:
     return pod
 
 
-def kill(hostler: Cell, pod: str, container: str) -> None:
-    """kill -9 the first process of a pod's container."""
+def container_id(hostler: Cell, pod: str, container: str) -> str:
+    """Return the id in Docker of a pod's container."""
     status = hostler.read("pod", pod, "--namespace", hostler.instances)["status"]
     states = [*status.get("containerStatuses", ()), *status.get("initContainerStatuses", ())]
     [id] = [each["containerID"].removeprefix("docker://") for each in states if each["name"] == container]
-    docker_rig.docker("kill", id)
+    return str(id)
+
+
+def kill(hostler: Cell, pod: str, container: str) -> None:
+    """kill -9 the first process of a pod's container."""
+    docker_rig.docker("kill", container_id(hostler, pod, container))
 
 
 def test_a_killed_model_container_loses_the_calls_in_it_and_is_replaced(
@@ -90,6 +98,42 @@ def test_a_killed_model_container_loses_the_calls_in_it_and_is_replaced(
     assert lost(load) <= 2 * CALLERS
 
 
+def test_a_container_that_is_killed_for_memory_loses_the_calls_in_it_and_is_replaced_and_control_says_why(
+    hostler: Cell, calls: int
+) -> None:
+    assert hostler.cluster
+    name, numbers = f"hoards-{calls}", itertools.count()
+    container = {"Image": docker_rig.image("faulty"), "Environment": {"MISTAKE": "hoards"}}
+    hostler.configure(name, [container], count=2, type="ml.t2.medium")
+    hostler.sm.create_endpoint(EndpointName=name, EndpointConfigName=name)
+    hostler.wait_in_service(name)
+    before = ready(hostler).keys()
+
+    def request(_: int) -> tuple[dict[str, Any], bytes]:
+        body = str(next(numbers)).encode()
+        return {"EndpointName": name, "Body": body}, body
+
+    with Load(hostler, request, CALLERS) as load:
+        load.more(calls)
+        with pytest.raises(hostler.runtime.exceptions.ModelError):
+            hostler.runtime.invoke_endpoint(EndpointName=name, Body=b"hoard")
+        load.more(calls)
+        eventually(
+            lambda: len(now := ready(hostler).keys()) == len(before) and now != before, "another takes its place"
+        )
+        load.more(calls)
+    print(f"{sum(load.outcomes.values())} calls: {dict(load.outcomes)}")
+    assert all("ModelError" in outcome for outcome in load.outcomes if outcome != "right"), load.outcomes
+    assert lost(load) <= 2 * CALLERS
+    assert len(before - ready(hostler).keys()) == 1
+    assert "had used up the 64.0MiB of its instance type" in log_of_control(hostler)
+    hostler.delete(name)
+
+
+def log_of_control(hostler: Cell) -> str:
+    return hostler.kubectl("logs", "--namespace", hostler.namespace, "hostler-control-0", "--container", "control")
+
+
 def test_while_an_agent_is_away_targets_are_loaded_on_another_instance_and_no_call_is_lost(
     hostler: Cell, many: Endpoint, calls: int
 ) -> None:
@@ -103,6 +147,49 @@ def test_while_an_agent_is_away_targets_are_loaded_on_another_instance_and_no_ca
             eventually(lambda: len(ready(hostler)) == 2, "its agent is back")
     assert lost(load) == 0, load.outcomes
     assert identities(hostler) == before
+
+
+def test_an_agent_that_is_killed_during_a_fetch_brings_it_all_the_same_and_once(
+    hostler: Cell, many: Endpoint, calls: int
+) -> None:
+    """With a twentieth of a processor an agent needs seconds for what it takes in."""
+    target, size = f"large{calls}", 24 * 2**20
+    many.put(target, padding=os.urandom(size))
+    before = identities(hostler)
+    with under_load(hostler, many, calls) as load, ThreadPoolExecutor() as pool:
+        agents = {pod: container_id(hostler, pod, "agent") for pod in ready(hostler)}
+        for id in agents.values():
+            docker_rig.docker("update", "--cpu-quota", "5000", id)
+        call = pool.submit(many.invoke, target)
+        while not (fetching := next((pod for pod in agents if unfinished(hostler, pod)), "")):
+            assert not call.done(), "it came too fast"
+        docker_rig.docker("kill", agents[fetching])
+        for pod, id in agents.items():
+            if pod != fetching:
+                docker_rig.docker("update", "--cpu-quota", "-1", id)
+        assert call.result()
+        load.more(calls)
+        eventually(lambda: len(ready(hostler)) == 2, "its agent is back")
+        eventually(lambda: not any(unfinished(hostler, pod) for pod in agents), "no half file is left")
+    assert lost(load) == 0, load.outcomes
+    assert identities(hostler) == before
+    brought = [
+        path for pod in agents for path in room(hostler, pod).glob("a0/*/model/name") if path.read_text() == target
+    ]
+    assert [(path.parent / "padding").stat().st_size for path in brought] == [size]
+
+
+def unfinished(hostler: Cell, pod: str) -> list[Path]:
+    """Return the files of a fetch that is under way at a pod's agent, or was broken off."""
+    with contextlib.suppress(OSError):  # they come and go
+        return [path for path in (room(hostler, pod) / "a0" / ".work").rglob("*") if path.is_file()]
+    return []
+
+
+def room(hostler: Cell, pod: str) -> Path:
+    """Return the volume in which a pod's agent has its files."""
+    assert hostler.cluster
+    return hostler.cluster.kubelet.worker(hostler.instances, pod).volumes.path("room")
 
 
 def test_without_control_resident_targets_are_served_and_the_next_control_loads_again(

@@ -99,9 +99,9 @@ class Endpoint:
         witness = {"WITNESS": f"{host} {port}"}
         return {"Image": XGBOOST, "ModelDataUrl": data, "Mode": "MultiModel", "Environment": witness}
 
-    def put(self, target: str) -> None:
-        """Upload a model that answers with its name and the call's body."""
-        files = {"code/inference.py": _SCRIPT.encode(), "name": target.encode()}
+    def put(self, target: str, **more: bytes) -> None:
+        """Upload a model that answers with its name and the call's body; `more`: files beside its own."""
+        files = {"code/inference.py": _SCRIPT.encode(), "name": target.encode(), **more}
         self._hostler.s3.put_object(Bucket=BUCKET, Key=f"{self.name}/{target}.tar.gz", Body=targets.archive(files))
 
     def request(self, target: str) -> tuple[dict[str, Any], bytes]:

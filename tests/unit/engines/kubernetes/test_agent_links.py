@@ -13,7 +13,7 @@ import pytest
 
 from hostler.core.targets.placed import Placed
 from hostler.engines.kubernetes.agent_links import AgentLinks
-from hostler.errors import ArtifactBad, DiskFull, StorageUnavailable
+from hostler.errors import ArtifactBad, DiskFull, StorageAway
 from hostler.settings import Settings
 from hostler.wire import agent_messages
 from hostler.wire.agent_messages import (
@@ -97,6 +97,7 @@ async def test_an_agent_is_welcomed_with_what_it_must_know(tmp_path: Path) -> No
         assert isinstance(welcome, Welcome)
         assert (welcome.term, welcome.containers) == (7, ROOMS)
         await links.until_linked("i")
+        assert not links.storages("i")[0].away
         assert links.admits(welcome.passkey)
         assert not links.admits("")
         links.forget("i")
@@ -184,7 +185,8 @@ async def test_what_is_in_place_is_waited_for_and_a_fetch_is_not(tmp_path: Path)
     links = AgentLinks(Settings(data=tmp_path), 7, lambda: None)
     (storage,) = links.expect("i", ROOMS)
     knowing = asyncio.create_task(storage.known(("m",)))
-    with pytest.raises(StorageUnavailable):
+    assert storage.away
+    with pytest.raises(StorageAway):
         await storage.fetch("m", "m.tar.gz", "bucket", "m.tar.gz")
     await storage.discard("m")
     await asyncio.sleep(600)
