@@ -122,11 +122,11 @@ cell: $(TESTED)
 	$(TEST) --cell $(SUITES:%=tests/e2e/test_%.py)
 
 # Three at a time: most of these tests wait for most of their time.
-FAILURES := tests/kubernetes/test_failures_of_a_cluster.py
+FAILURES := tests/kubernetes/test_failures_of_a_cluster.py tests/kubernetes/test_dockerd_of_a_cluster.py
 slow: JOBS := 3
 slow: $(TESTED)
 	@failed=0; \
-	$(TEST) -m "slow and not alone" $(BESIDE) --ignore=$(FAILURES) || failed=$$?; \
+	$(TEST) -m "slow and not alone" $(BESIDE) $(FAILURES:%=--ignore=%) || failed=$$?; \
 	$(TEST) -m "slow and alone" tests/e2e || failed=$$?; \
 	exit $$failed
 

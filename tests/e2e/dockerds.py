@@ -114,7 +114,7 @@ class Dockerd:
         """Return the tag of an image of tests/images, which is here from the first call on."""
         if name not in self._images:
             self._images[name] = docker_rig.image(name)
-            self._load(self._images[name])
+            self.bring(self._images[name])
         return self._images[name]
 
     def start_with(self, *, live_restore: bool) -> None:
@@ -124,8 +124,11 @@ class Dockerd:
             self.live_restore = live_restore
             self.start()
 
-    def _load(self, image: str) -> None:
-        """Bring an image of the machine's Docker here, as one layer without what only other images need."""
+    def bring(self, image: str, *without: str) -> None:
+        """Bring an image of the machine's Docker here, as one layer without what only other images need.
+
+        `without`: patterns of more paths, such as opt/*/large.
+        """
         [found] = json.loads(docker_rig.docker("inspect", image))
         config = found["Config"]
         changes = [
@@ -134,8 +137,9 @@ class Dockerd:
             f"WORKDIR {config['WorkingDir'] or '/'}",
             f"ENTRYPOINT {json.dumps(config['Entrypoint'])}",
         ]
-        packing = ["docker", "--host", docker_rig.address(), "run", "--rm", "--network", "none", "--entrypoint", "tar"]
-        left_out = [f"--exclude=./{path}" for path in _LEFT_OUT]
+        packing = ["docker", "--host", docker_rig.address(), "run", "--rm", "--user", "0"]
+        packing += ["--network", "none", "--entrypoint", "tar"]
+        left_out = [f"--exclude=./{path}" for path in (*_LEFT_OUT, *without)]
         importing = [word for change in changes for word in ("--change", change)]
         with subprocess.Popen([*packing, image, "-C", "/", *left_out, "-c", "."], stdout=subprocess.PIPE) as packed:
             words = self._client("import", *importing, "-", image)

@@ -351,17 +351,22 @@ class Load(Outcomes):
 
 
 @contextlib.contextmanager
-def cell(folder: Path, **values: Any) -> Iterator[Cell]:
-    """Install hostler in a cluster, with these values beside the suite's own; remove it afterwards."""
+def cell(folder: Path, names: dict[str, str] | None = None, machine: str = "", **values: Any) -> Iterator[Cell]:
+    """Install hostler in a cluster, with these values beside the suite's own; remove it afterwards.
+
+    `names`: images by role, if not those of the suite. `machine`: see fake_cluster.cluster.running.
+    """
     with contextlib.ExitStack() as stack:
-        names = _names() if is_real() else images(f"{_REGISTRY}/{secrets.token_hex(4)}")
-        if not is_real():
+        if names is None and is_real():
+            names = _names()
+        elif names is None:
+            names = images(f"{_REGISTRY}/{secrets.token_hex(4)}")
             users = [name for name in names.values() if name.startswith(_REGISTRY)]
             stack.callback(docker_rig.docker, "rmi", "--force", *users)
         cluster = None
         if not is_real():
             cluster = stack.enter_context(
-                clusters.running(nodes=clusters.ZONES, capacity={"cpu": "16", "memory": "64Gi"})
+                clusters.running(nodes=clusters.ZONES, capacity={"cpu": "16", "memory": "64Gi"}, machine=machine)
             )
         kubeconfig = cluster.kubeconfig_file() if cluster else Path(os.environ["KUBECONFIG"])
         hostler = Cell(kubeconfig, folder, cluster, names)

@@ -210,9 +210,11 @@ class Cluster:
         """Raises Refusal."""
         return self.wait(self.kubelet.logs(self.get(POD, namespace, pod), container, {})).decode()
 
-    async def open_nodes(self, zones: Mapping[str, str], capacity: dict[str, str], images: dict[str, str]) -> None:
+    async def open_nodes(
+        self, zones: Mapping[str, str], capacity: dict[str, str], images: dict[str, str], machine: str
+    ) -> None:
         self.kubelet.images = images
-        await self.kubelet.open(docker_rig.address())
+        await self.kubelet.open(docker_rig.address(), machine)
         self.api.logs = self.kubelet.logs
         for name, zone in zones.items():
             self.kubelet.add(name, zone, capacity, {})
@@ -283,6 +285,7 @@ def running(
     hollow: float | None = None,
     capacity: dict[str, str] | None = None,
     images: dict[str, str] | None = None,
+    machine: str = "",
     port: int = 0,
     tls: bool = True,
 ) -> Iterator[Cluster]:
@@ -290,7 +293,8 @@ def running(
 
     `nodes`: names and zones; without them there is the API server alone. `capacity`: of a node, such as {"cpu": "4"}.
     `hollow`: nodes without Docker, whose pods are ready after so many seconds; no controllers run, either.
-    `images`: names of images that are others in Docker. Without `tls` kubectl and helm show nobody their token.
+    `images`: names of images that are others in Docker. `machine`: this machine's address, as pods reach it, if that is
+    not the one of Docker's bridge. Without `tls` kubectl and helm show nobody their token.
     """
     with contextlib.ExitStack() as stack:
         folder = folder or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="fake-cluster-")))
@@ -301,7 +305,7 @@ def running(
         cluster = asyncio.run_coroutine_threadsafe(_made(loop, folder), loop).result(_PATIENCE)
         if nodes:
             stack.callback(lambda: cluster.wait(cluster.kubelet.close()))
-            cluster.wait(cluster.open_nodes(nodes, capacity or {}, images or {}))
+            cluster.wait(cluster.open_nodes(nodes, capacity or {}, images or {}, machine))
             cluster.host = cluster.kubelet.gateway  # by which pods reach it, too
         context = certificates.make(folder, sorted({"127.0.0.1", "::1", cluster.host})) if tls else None
         cluster.scheme = "https" if tls else "http"

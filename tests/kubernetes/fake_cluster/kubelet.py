@@ -51,8 +51,11 @@ class Kubelet:
         self._loops: list[Loop] = []
         self._written: dict[str, bytes] = {}
 
-    async def open(self, host: str) -> None:
-        """Make the cluster's network in Docker, and learn the address by which pods reach this machine."""
+    async def open(self, host: str, machine: str = "") -> None:
+        """Make the cluster's network in Docker, and learn the address by which pods reach this machine.
+
+        `machine`: that address, if Docker's bridges are elsewhere.
+        """
         self.pause = await asyncio.to_thread(docker_rig.base)
         await asyncio.to_thread(remove_left_behind)
         if host.startswith("unix://"):
@@ -64,7 +67,7 @@ class Kubelet:
             {"Name": self.network, "Driver": "bridge", "CheckDuplicate": True, "Labels": {LABEL: self.owner}}
         )
         shown = await network.show()
-        self.gateway = shown["IPAM"]["Config"][0]["Gateway"]
+        self.gateway = machine or shown["IPAM"]["Config"][0]["Gateway"]
 
     def begin(self) -> None:
         """Run pods from now on."""
