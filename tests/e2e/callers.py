@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import time
 import urllib.parse
 from dataclasses import dataclass
 from types import TracebackType
@@ -39,6 +40,7 @@ class Caller:
         parts = urllib.parse.urlsplit(url)
         self._host, self._port = parts.hostname or "", parts.port or 80
         self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
+        self.connecting = 0.0  # monotonic: when it began to make the connection
 
     async def __aenter__(self) -> Caller:
         return self
@@ -50,6 +52,7 @@ class Caller:
         if self._streams is not None and self._streams[0].at_eof():
             await self.close()
         if self._streams is None:
+            self.connecting = time.monotonic()
             self._streams = await asyncio.open_connection(self._host, self._port)
 
     async def close(self) -> None:
