@@ -40,10 +40,10 @@ async def play():
     factory = ProcessFactory(line, Path(base))
     [fork_server] = tree.children(os.getpid())
     if kind == "worker":
-        loader = WorkerPool(config, factory, 2, load_timeout=3.0)
+        loader = WorkerPool(config, factory, 2, load_timeout=6.0)
         await loader.start()
     else:
-        loader = ProcessLoader(factory, 1 if kind == "process" else 2, 3.0)
+        loader = ProcessLoader(factory, 1 if kind == "process" else 2, 6.0)
     framework = [] if kind == "worker" else ["script"]
     before = tree.children(fork_server)
     outcomes = [await load(loader, "endless", framework)]
@@ -87,7 +87,7 @@ def test_a_load_that_never_returns_ends_with_its_process(tmp_path: Path, kind: s
     outcomes, ended = play(kind, tmp_path)
     [status, message], loaded = outcomes
     assert status == 500
-    words = "no whole answer in 3 s" if kind == "worker" else "its process did not load it within 3 seconds"
+    words = "no whole answer in 6 s" if kind == "worker" else "its process did not load it within 6 seconds"
     assert words in message
     assert loaded == "loaded"
     assert ended == (kind == "worker"), "the other worker goes on"
