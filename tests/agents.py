@@ -5,9 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import random
 import signal
-import socket
 import sys
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
@@ -17,6 +15,7 @@ import uvicorn
 from starlette.requests import Request
 from starlette.responses import Response
 
+from free_ports import free_port
 from hostler.artifacts.control_source import PASSKEY
 from hostler.artifacts.source import Source
 from hostler.control import artifacts
@@ -53,7 +52,7 @@ class Agent:
         self._token.write_text(TOKEN)
 
     async def start(self) -> None:
-        self.port = self.port or _free_port()
+        self.port = self.port or free_port()
         command = [
             *self._prefix, sys.executable, "-m", "hostler.cli", "agent", "--instance", self.instance,
             "--folder", str(self.folder), "--port", str(self.port), "--base", "",
@@ -147,7 +146,7 @@ class Cell:
         tokens.touch(0o600)
         tokens.write_text(f'agent = "{TOKEN}"\n')
         self._door = Door({"agent": self.links.accept})
-        address, doorman = self.address or f"{kind}:{self.host}:0", StaticTokenDoor(tokens)
+        address, doorman = self.address or f"{kind}:{self.host}:{free_port()}", StaticTokenDoor(tokens)
         self.address = await self._door.serve(address, doorman, self.certificates)
 
     async def close(self) -> None:
@@ -194,11 +193,3 @@ async def until(true: Callable[[], bool]) -> None:
     async with asyncio.timeout(GUARD):
         while not true():  # noqa: ASYNC110 - it gives no event
             await asyncio.sleep(0.02)
-
-
-def _free_port() -> int:
-    """Return a port that the system gives nobody by itself: another process would have it before the agent does."""
-    while True:
-        with contextlib.suppress(OSError), socket.socket() as sock:
-            sock.bind(("127.0.0.1", random.randrange(10_000, 30_000)))
-            return int(sock.getsockname()[1])

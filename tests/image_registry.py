@@ -24,6 +24,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from free_ports import free_port
+
 USER, PASSWORD = "me", "secret-of-tests"
 _HTPASSWD = f"{USER}:$2y$05$.gw2lSUVz90vJlfBC2AiU.HXCnpV4YOAuoaORlnXgPgRXHOsjjFCu\n"  # of PASSWORD
 _MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
@@ -109,7 +111,7 @@ def registry(folder: Path) -> Iterator[Registry]:
     with contextlib.ExitStack() as stack:
         addresses = []
         for name, access in (("open", ""), ("closed", f"auth: {{htpasswd: {{realm: r, path: {folder}/htpasswd}}}}\n")):
-            address = f"127.0.0.1:{_free_port()}"
+            address = f"127.0.0.1:{free_port()}"
             stack.enter_context(_serving(folder, name, address, access))
             _wait_for(address)
             addresses.append(address)
@@ -240,13 +242,6 @@ def _descriptor(kind: str, blob: bytes) -> dict[str, object]:
 
 def _digest(blob: bytes) -> str:
     return f"sha256:{hashlib.sha256(blob).hexdigest()}"
-
-
-def _free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port: int = found.getsockname()[1]
-        return port
 
 
 def _wait_for(address: str) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import http.client
-import socket
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -13,6 +12,8 @@ import httptools
 import msgspec
 import pytest
 from containers_of_ours import Container, Gate, booster, estimator, running, said_by, script, status_of, until
+
+from free_ports import free_port
 
 
 @pytest.fixture
@@ -248,9 +249,7 @@ def test_a_framework_that_is_not_installed_ends_the_server_with_the_install_comm
 
 def test_without_a_socket_it_listens_on_the_given_port(tmp_path: Path, model: Path) -> None:
     booster(model)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     container = Container(tmp_path, {"HOSTLER_SOCKET": "", "SAGEMAKER_BIND_TO_PORT": str(port)})
     try:
         end = time.monotonic() + 120

@@ -7,7 +7,6 @@ import contextlib
 import os
 import random
 import signal
-import socket
 import threading
 import time
 from collections import Counter
@@ -19,6 +18,7 @@ from typing import Any, TypeVar
 import pytest
 from containers_of_ours import Answer, Container, Place, running, script
 
+from free_ports import free_port
 from hostler.processes import tree
 from hostler.wire.http_call import Reply, call
 from hostler.wire.http_exchange import CallFailed
@@ -211,8 +211,7 @@ def test_an_unload_ends_the_processes_of_a_load_in_progress(serve: Callable[...,
 
 
 def test_calls_to_the_server_itself_are_shared_among_its_workers(serve: Callable[..., Container]) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     server = serve(HOSTLER_SOCKET="", SAGEMAKER_BIND_TO_PORT=str(port))
     made(server.model("a"), 1)
 

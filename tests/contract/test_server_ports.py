@@ -8,13 +8,14 @@ import json
 import os
 import signal
 import socket
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import containers_of_ours
 import pytest
-from containers_of_ours import Container, running, script
+from containers_of_ours import Container, Gate, running, script, until
+
+from free_ports import free_port
 
 WHO = """
 import os
@@ -83,9 +84,7 @@ def test_a_target_whose_process_has_ended_is_loaded_to_another_port(server: Cont
     port = loaded(server, "a")
     _, pid = server.ask("POST", "/models/a/invoke", b"1", to=port, content_type="text/csv").json
     os.kill(pid, signal.SIGKILL)
-    end = time.monotonic() + 20
-    while server.ask("GET", "/models").json["models"]:
-        assert time.monotonic() < end
+    until(lambda: not server.ask("GET", "/models").json["models"])
     assert server.own(server.loaded("a")) == [port - 1]
 
 
@@ -112,17 +111,11 @@ def test_targets_beyond_the_last_port_are_called_through_the_server(tmp_path: Pa
 @contextlib.contextmanager
 def two_ports(folder: Path) -> Iterator[Container]:
     """A server with two ports for its processes."""
-    with contextlib.ExitStack() as stack:
-        ports = []
-        while len(ports) < 2:
-            first = stack.enter_context(socket.create_server(("", 0)))
-            port = first.getsockname()[1]
-            with contextlib.suppress(OSError), socket.create_server(("", port + 1)):
-                ports = [port, port + 1]
-        stack.close()
-        range_ = f"{ports[0]}-{ports[1]}"
-        with running(folder, SAGEMAKER_MULTI_MODEL="true", SAGEMAKER_SAFE_PORT_RANGE=range_) as server:
-            yield server.wait()
+    first = free_port()
+    while (last := free_port()) != first + 1:
+        first = last
+    with running(folder, SAGEMAKER_MULTI_MODEL="true", SAGEMAKER_SAFE_PORT_RANGE=f"{first}-{last}") as server:
+        yield server.wait()
 
 
 def test_a_server_whose_ports_nobody_reaches_opens_none(tmp_path: Path) -> None:
@@ -151,15 +144,18 @@ def test_an_only_model_is_called_at_its_ports_and_answers_no_target_there(tmp_pa
 
 
 def test_calls_in_flight_at_a_port_end_before_its_server_does(tmp_path: Path) -> None:
-    text = "import time\ndef model_fn(d): return 0\ndef predict_fn(d, m):\n    time.sleep(1)\n    return 1"
+    gate = Gate(tmp_path, "call")
+    text = f"def model_fn(d): return 0\ndef predict_fn(d, m):\n    {gate.code}\n    return 1"
     with running(tmp_path, SAGEMAKER_MULTI_MODEL="true") as server:
         port = loaded(server.wait(), "slow", text)
         with contextlib.closing(server.connect(port)) as connection:
             connection.request("POST", "/models/slow/invoke", b"1", {"Content-Type": "text/csv"})
-            time.sleep(0.3)
+            until(gate.reached)
             server.process.send_signal(signal.SIGTERM)
+            until(lambda: server.refuses("s"))
+            gate.open()
             assert connection.getresponse().read() == b"1"
-        assert server.process.wait(20) == 0
+        assert server.process.wait(120) == 0
 
 
 @pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="this machine has no IPv6")

@@ -14,9 +14,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from running import REPOSITORY, Hostler, eventually, free_port
+from running import REPOSITORY, Hostler, eventually
 
 from certificates import CertificateAuthority
+from free_ports import free_port
 
 TOKEN = "a token that the gateways of these tests show"
 

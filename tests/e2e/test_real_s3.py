@@ -7,7 +7,6 @@ import hashlib
 import io
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import tarfile
@@ -23,6 +22,8 @@ from botocore.config import Config
 from hop_endpoints import deploy, image
 from running import hostler_up
 from uploads import BEFORE, refused_after_upload
+
+from free_ports import free_port
 
 MIB = 2**20
 KEYS = {"AWS_ACCESS_KEY_ID": "AKIAHOSTLERTEST", "AWS_SECRET_ACCESS_KEY": "a-secret-for-a-test"}
@@ -130,11 +131,6 @@ def weed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Weed]:
     finally:
         child.kill()  # its shutdown on SIGTERM takes long
         child.wait()
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
 
 
 def until_ready(weed: Weed, child: subprocess.Popen[bytes], log: Path) -> None:

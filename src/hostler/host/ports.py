@@ -9,7 +9,7 @@ from hostler import contract
 
 # In a container's block the server binds the first port; the others are its safe range, which it may use. All are below
 # the range from which the kernel picks ports for outgoing connections.
-_FIRST_PORT, _BLOCK, _BLOCKS = 20_000, 50, 255
+_FIRST_PORT, BLOCK, _BLOCKS = 20_000, 50, 255
 
 
 class Ports:
@@ -21,7 +21,7 @@ class Ports:
 
     def __init__(self, first: int = _FIRST_PORT, blocks: int = _BLOCKS) -> None:
         self._taken: dict[int, socket.socket] = {}
-        self._ports = range(first, first + blocks * _BLOCK, _BLOCK)
+        self._ports = range(first, first + blocks * BLOCK, BLOCK)
         self._next = os.getpid() % blocks  # another hostler starts elsewhere
 
     def take(self) -> int:
@@ -67,5 +67,5 @@ def ports_environment(port: int) -> dict[str, str]:
     """Return the environment variables with a container's ports (§5.2)."""
     return {
         contract.ENV_BIND_TO_PORT: str(port),
-        contract.ENV_SAFE_PORT_RANGE: f"{port + 1}-{port + _BLOCK - 1}",
+        contract.ENV_SAFE_PORT_RANGE: f"{port + 1}-{port + BLOCK - 1}",
     }

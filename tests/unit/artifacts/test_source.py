@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import sys
 import threading
@@ -14,6 +13,7 @@ from urllib.parse import parse_qsl, quote, urlsplit
 
 import pytest
 
+from free_ports import free_port
 from hostler import names
 from hostler.artifacts.cache import ArtifactCache
 from hostler.artifacts.source import (
@@ -245,8 +245,7 @@ async def test_a_key_that_is_no_plain_path_is_refused_without_a_request(
 
 
 async def test_an_s3_that_cannot_be_reached_is_unavailable() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as closed:
-        port = closed.getsockname()[1]
+    port = free_port()
 
     with pytest.raises(StorageUnavailable, match="cannot be reached"):
         await ObstoreSource(f"http://127.0.0.1:{port}").open("bucket", "k")

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from free_ports import free_port
 from hostler import settings
 from hostler.engines.house import open_house
 from hostler.errors import UserError
@@ -48,8 +49,8 @@ def test_a_name_that_cannot_be_resolved_is_an_error_with_its_port_and_cause(host
 
 
 def test_a_port_is_had_once() -> None:
-    with listener.listen("127.0.0.1", 0) as bound:
-        port = bound.getsockname()[1]
+    port = free_port()
+    with listener.listen("127.0.0.1", port) as bound:
         assert not bound.getsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT)
         with pytest.raises(UserError, match=rf"port {port} on 127\.0\.0\.1 is taken"):
             listener.listen("127.0.0.1", port)

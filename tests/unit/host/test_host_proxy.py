@@ -6,14 +6,9 @@ import socket
 
 import pytest
 
+from free_ports import free_port
 from hostler.host import proxy
 from hostler.settings import Settings
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as sock:
-        port: int = sock.getsockname()[1]
-        return port
 
 
 def test_the_port_is_the_one_after_the_other_unless_a_setting_names_it() -> None:

@@ -7,6 +7,7 @@ import socket
 
 import pytest
 
+from free_ports import free_port
 from hostler.proxy.dial import dial
 
 
@@ -20,7 +21,6 @@ async def test_the_address_that_answers_is_taken_whatever_the_others_do(loop: st
 
 
 async def test_a_host_that_nobody_answers_at_is_an_error_of_its_last_address() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as gone:
-        port = gone.getsockname()[1]
+    port = free_port()
     with pytest.raises(ConnectionRefusedError):
         await dial("localhost", port)

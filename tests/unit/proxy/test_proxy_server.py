@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from free_ports import free_port
 from hostler.proxy import folder, upstream
 from hostler.proxy.authority import open_authority
 from hostler.proxy.certificates import Certificates, utc_now
@@ -317,8 +318,7 @@ async def test_the_proxy_does_not_connect_to_itself(stage: Stage, host: str) -> 
 
 
 async def test_a_host_that_is_not_there_is_502(stage: Stage) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as gone:
-        port = gone.getsockname()[1]
+    port = free_port()
     async with stage.running():
         line = await stage.refusal(f"CONNECT 127.0.0.1:{port} HTTP/1.1")
         assert line == "HTTP/1.1 502 127.0.0.1 cannot be reached: Connection refused"
@@ -400,8 +400,7 @@ async def test_hosts_of_no_proxy_pass_by_the_proxy_behind_this_one(stage: Stage)
         writer.write(b"direct")
         writer.close()
 
-    with socket.create_server(("127.0.0.1", 0)) as gone:
-        port = gone.getsockname()[1]
+    port = free_port()
     async with stage.running(), remote(serve) as address:
         go_through(stage.data, f"127.0.0.1:{port}", "example.org, 127.0.0.1")
         _, (reader, _) = await stage.ask(f"CONNECT {address} HTTP/1.1")

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from turns import GUARD, settle, until
 
+from free_ports import free_port
 from hostler.wire.http_call import call
 from hostler.wire.http_client import ConnectionPool
 from hostler.wire.http_exchange import CallCut, CallFailed, CallTimedOut, Exchange
@@ -204,7 +205,7 @@ async def test_calls_of_a_pool_share_a_connection_but_for_one_that_timed_out() -
 
 
 async def test_call_says_that_nothing_was_sent_when_nobody_listens() -> None:
-    for address in ("unix:/tmp/there-is-no-such-socket", f"tcp:127.0.0.1:{_free_port()}", "smoke:signals"):
+    for address in ("unix:/tmp/there-is-no-such-socket", f"tcp:127.0.0.1:{free_port()}", "smoke:signals"):
         with pytest.raises(CallFailed) as refused:
             await call(address, "GET", "/", timeout=GUARD)
         assert not refused.value.started
@@ -588,11 +589,6 @@ async def test_only_tcp_connections_grow_old(tcp: bool, connections: int) -> Non
         upstream.pool.sweep()
         await upstream.ask()
         assert upstream.connections == connections
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as sock:
-        return int(sock.getsockname()[1])
 
 
 async def test_a_pool_that_is_closed_while_it_connects_leaves_no_connection_open() -> None:

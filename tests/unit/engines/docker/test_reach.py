@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from free_ports import free_port
 from hostler.engines.docker.reach import SECONDS, address, reach, silent, unreachable
 from hostler.errors import EngineAway
 from hostler.settings import Settings
@@ -95,8 +96,7 @@ def _as_nobody(folder: Path) -> str:
 
 
 async def test_an_address_of_a_network_says_what_the_system_says() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port = server.getsockname()[1]
+    port = free_port()
     assert f"Docker cannot be reached at tcp://127.0.0.1:{port}: Connection refused. Start it" in await why(
         f"tcp://127.0.0.1:{port}"
     )
