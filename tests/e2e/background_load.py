@@ -17,6 +17,7 @@ class Call:
     sent: float  # monotonic
     body: bytes
     answer: Answer
+    ended: float  # monotonic
 
     @property
     def correct(self) -> bool:
@@ -42,11 +43,23 @@ class Load:
             await self._called.wait_for(lambda: len(self.calls) >= since + count)
         return self.calls[since:]
 
+    async def calls_from_now(self, count: int) -> list[Call]:
+        """Wait for `count` calls that are sent from now on, and return them. An earlier one may be answered later."""
+        first, now = len(self.calls), time.monotonic()
+
+        def sent() -> list[Call]:
+            return [call for call in self.calls[first:] if call.sent > now]
+
+        async with self._called:
+            await self._called.wait_for(lambda: len(sent()) >= count)
+        return sent()
+
     async def call_repeatedly(self, url: str, endpoint: str, number: int) -> None:
         async with Caller(url) as caller:
             while True:
                 sent, body = time.monotonic(), b"caller %d, call %d" % (number, len(self.calls))
-                self.calls.append(Call(sent, body, await call_endpoint(caller, endpoint, body)))
+                answer = await call_endpoint(caller, endpoint, body)
+                self.calls.append(Call(sent, body, answer, time.monotonic()))
                 async with self._called:
                     self._called.notify_all()
 

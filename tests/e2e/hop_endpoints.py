@@ -96,7 +96,7 @@ def call_each(hostler: Hostler, endpoint: str, names: Sequence[str]) -> None:
     async def all_callers() -> None:
         await asyncio.gather(*map(call_all, range(100)))
 
-    asyncio.run(asyncio.wait_for(all_callers(), 120))
+    asyncio.run(asyncio.wait_for(all_callers(), 600))
 
 
 def instructions(**hops: dict[str, Any]) -> bytes:

@@ -43,6 +43,10 @@ class Load:
         """Return the processes that answered calls sent since then."""
         return {call.process for call in self.calls if call.sent >= since and call.process}
 
+    def noticed(self, died: float) -> float:
+        """Return when a call that was sent after this death was answered: the gateway has met the death by then."""
+        return min(call.ended for call in self.calls if call.process and call.sent > died)
+
     async def reach(self, calls: int) -> None:
         """Wait until there are so many more calls."""
         goal = len(self.calls) + calls

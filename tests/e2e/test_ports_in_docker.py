@@ -15,7 +15,7 @@ import pytest
 import targets
 from botocore.exceptions import ClientError
 from hop_endpoints import deploy
-from running import ANY_IMAGE, BUCKET, Hostler, hostler_up
+from running import ANY_IMAGE, BUCKET, Hostler, eventually, hostler_up
 from users_images import containers, inspect
 
 import docker_rig
@@ -96,7 +96,9 @@ def test_calls_reach_processes_while_their_servers_stand_still(hostler: Hostler)
     callees = [("many", "a.tar.gz"), ("many", "b.tar.gz"), ("shared", "a.tar.gz"), ("one", "")]
     for endpoint, target in callees:
         call(hostler, endpoint, "first", target)
-    time.sleep(6)  # a ping names the ports of a single model
+    pings = hostler.metric("hostler_pings_total")
+    rounds = 2 * len(containers(hostler.data))  # a ping names the ports of a single model
+    eventually(lambda: hostler.metric("hostler_pings_total") >= pings + rounds, 120, "each was pinged")
     with servers_stopped(hostler):
         pids = {
             (endpoint, target): {call(hostler, endpoint, f"call-{number}", target) for number in range(CALLS)}
@@ -122,8 +124,8 @@ def test_a_call_that_never_returns_ends_alone_and_what_waits_behind_it_is_answer
 
     with ThreadPoolExecutor(11) as threads:
         hangs = threads.submit(hang)
-        assert hanging.wait(10)
-        time.sleep(3)  # their time is up so much later
+        assert hanging.wait(60)
+        time.sleep(TIME - 1)  # their time is up so much later
         behind = [threads.submit(call, hostler, endpoint, f"behind-{number}", "b.tar.gz") for number in range(10)]
         assert hangs.result() == "ModelError"
         pids = {each.result() for each in behind}
