@@ -26,7 +26,7 @@ from hop_endpoints import (
     trace,
     variant,
 )
-from running import BUCKET, Hostler, hostler_up
+from running import BUCKET, Hostler, eventually, hostler_up
 
 NAMES = ("one", "two", "three")
 
