@@ -17,25 +17,22 @@ import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
-from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
-import boto3
 import psutil
-from botocore.config import Config
 
+from aws_clients import ROLE, Clients
 from hostler.testing.process import HostlerProcess, NotReady, up
 
 T = TypeVar("T")
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-ROLE = "arn:aws:iam::123456789012:role/test"
 BUCKET = "models"
 ANY_IMAGE = "123456789012.dkr.ecr.us-east-1.amazonaws.com/mine:1"
 
 
-class Hostler:
+class Hostler(Clients):
     """A `hostler up`. Start it with `hostler_up`."""
 
     def __init__(self, folder: Path, settings: dict[str, Any]) -> None:
@@ -161,27 +158,7 @@ class Hostler:
                     described.append(f"{pid} {' '.join(process.cmdline())[:120]}")
         return described
 
-    # --- clients --------------------------------------------------------------------------------------------------
-
-    def client(self, service: str, **config: Any) -> Any:
-        """Return a boto3 client that points at it, without retries, which would hide errors."""
-        options = Config(**{"retries": {"total_max_attempts": 1}, "read_timeout": 70, "connect_timeout": 5, **config})
-        return boto3.client(
-            service, endpoint_url=self.url, region_name="us-east-1", config=options,
-            aws_access_key_id="test", aws_secret_access_key="test",
-        )  # fmt: skip
-
-    @cached_property
-    def sm(self) -> Any:
-        return self.client("sagemaker")
-
-    @cached_property
-    def runtime(self) -> Any:
-        return self.client("sagemaker-runtime")
-
-    @cached_property
-    def s3(self) -> Any:
-        return self.client("s3")
+    # --- endpoints ------------------------------------------------------------------------------------------------
 
     def create_endpoint(
         self, name: str, *, prefix: str = "", count: int = 1, image: str = ANY_IMAGE, wait: float = 180, **more: Any
@@ -293,12 +270,14 @@ def kept_up(hostler: Hostler) -> Iterator[Hostler]:
         shutil.rmtree(hostler.data, ignore_errors=True)
 
 
-def eventually(look: Callable[[], T | None], within: float, what: str, why: Callable[[], str] = lambda: "") -> T:
-    """Return the first truthy value of `look`, called every 20 ms. Raises AssertionError after `within` seconds."""
+def eventually(
+    look: Callable[[], T | None], within: float, what: str, why: Callable[[], str] = lambda: "", pause: float = 0.02
+) -> T:
+    """Return the first truthy value of `look`, called every `pause` s. Raises AssertionError after `within` seconds."""
     deadline = time.monotonic() + within
     while not (value := look()):
         assert time.monotonic() < deadline, f"not within {within} s: {what} {why()}"
-        time.sleep(0.02)
+        time.sleep(pause)
     return value
 
 

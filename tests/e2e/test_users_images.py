@@ -14,23 +14,15 @@ from typing import Any
 import pytest
 import targets
 from botocore.exceptions import ClientError
-from running import BUCKET, REPOSITORY, ROLE, Hostler
+from running import BUCKET, ROLE, Hostler
 from shell import AWS, Shell
 from users_images import ECR, Registry, containers, eventually_no_containers, hostler_on_docker, inspect, weights_target
+
+from readme_programs import DELETE, PREAMBLE, program
 
 pytestmark = pytest.mark.docker
 
 BODY = "1,2,3"
-PREAMBLE = f"""
-import boto3, json
-sm, rt = boto3.client("sagemaker"), boto3.client("sagemaker-runtime")
-role = {ROLE!r}
-"""
-DELETE = """
-sm.delete_endpoint(EndpointName="my-endpoint")
-sm.get_waiter("endpoint_deleted").wait(EndpointName="my-endpoint")
-sm.delete_endpoint_config(EndpointConfigName="my-epc")
-"""
 
 
 @pytest.fixture(scope="module")
@@ -60,12 +52,6 @@ def shell(hostler: Hostler, tmp_path_factory: pytest.TempPathFactory) -> Shell:
 def _nothing_left(hostler: Hostler) -> Iterator[None]:
     yield
     eventually_no_containers(hostler)
-
-
-def program(heading: str) -> str:
-    """Return README's program below this heading."""
-    section = (REPOSITORY / "README.md").read_text().split(f"\n## {heading}\n")[1]
-    return section.split("```python\n")[1].split("```")[0]
 
 
 # --- multi-model ------------------------------------------------------------------------------------------------------

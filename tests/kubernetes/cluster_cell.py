@@ -24,21 +24,20 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
-import boto3
-from botocore.config import Config
+import running
 from botocore.exceptions import BotoCoreError, ClientError
 from fake_cluster import cluster as clusters
 from fake_cluster.cluster import Cluster
 
 import docker_rig
 import helm_chart
+from aws_clients import ROLE, Clients
 from our_images import our_image
 
 T = TypeVar("T")
 
 KUBECTL = helm_chart.ROOT / ".venv" / "cluster" / "kubectl"
 ECR = "123456789012.dkr.ecr.us-east-1.amazonaws.com"
-ROLE = "arn:aws:iam::123456789012:role/test"
 PATIENCE = 300.0  # seconds; a guard against hanging
 _REGISTRY = "hostler-test-registry"  # in place of the registries of these accounts of README's
 _ACCOUNTS = ("123456789012", "763104351884")
@@ -69,16 +68,12 @@ def images(registry: str = f"{_REGISTRY}/cell") -> dict[str, str]:
     return found
 
 
-def eventually(what: Callable[[], T], why: str, seconds: float = PATIENCE) -> T:
-    """Return what a call returns as soon as that is true."""
-    deadline = time.monotonic() + seconds
-    while not (found := what()):
-        assert time.monotonic() < deadline, f"not so within {seconds:g} seconds: {why}"
-        time.sleep(0.1)
-    return found
+def eventually(what: Callable[[], T | None], why: str, seconds: float = PATIENCE) -> T:
+    """Return what a call returns as soon as that is true. kubectl is dear: it is called less often."""
+    return running.eventually(what, seconds, why, pause=0.1)
 
 
-class Cell:
+class Cell(Clients):
     """One hostler. `cluster`: our own; None: a real one."""
 
     def __init__(self, kubeconfig: Path, folder: Path, cluster: Cluster | None, names: dict[str, str]) -> None:
@@ -185,37 +180,20 @@ class Cell:
     # --- AWS's clients
 
     @cached_property
+    def keys(self) -> tuple[str, str]:
+        """Those of the Secret that the chart made, or any where none are asked for."""
+        if not self.signed:
+            return super().keys
+        secret = self.read("secret/hostler-keys", "--namespace", self.namespace)
+        [pair] = tomllib.loads(base64.b64decode(secret["data"]["keys.toml"]).decode()).items()
+        return pair
+
+    @property
     def variables(self) -> dict[str, str]:
-        """The variables of a user's shell: the address, and a key of the Secret that the chart made, or any key."""
-        key = hidden = "test"
-        if self.signed:
-            secret = self.read("secret/hostler-keys", "--namespace", self.namespace)
-            [(key, hidden)] = tomllib.loads(base64.b64decode(secret["data"]["keys.toml"]).decode()).items()
+        """The variables of a user's shell: the address, and a key."""
+        key, hidden = self.keys
         region = dict.fromkeys(("AWS_REGION", "AWS_DEFAULT_REGION"), "us-east-1")
         return {"AWS_ENDPOINT_URL": self.url, "AWS_ACCESS_KEY_ID": key, "AWS_SECRET_ACCESS_KEY": hidden, **region}
-
-    def client(self, service: str, **config: Any) -> Any:
-        variables = self.variables
-        return boto3.client(
-            service,
-            endpoint_url=variables["AWS_ENDPOINT_URL"],
-            region_name=variables["AWS_REGION"],
-            aws_access_key_id=variables["AWS_ACCESS_KEY_ID"],
-            aws_secret_access_key=variables["AWS_SECRET_ACCESS_KEY"],
-            config=Config(read_timeout=70, retries={"mode": "standard", "total_max_attempts": 1}, **config),
-        )
-
-    @cached_property
-    def sm(self) -> Any:
-        return self.client("sagemaker")
-
-    @cached_property
-    def runtime(self) -> Any:
-        return self.client("sagemaker-runtime")
-
-    @cached_property
-    def s3(self) -> Any:
-        return self.client("s3")
 
     def python(self, program: str, folder: Path) -> Any:
         """Run a user's program in a folder, and return the JSON that it prints in its last line."""

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 import targets
-from cluster_cell import ECR, ROLE, Cell, Load, cell, eventually, is_real
+from cluster_cell import ECR, Cell, Load, cell, eventually, is_real
 from fake_cluster.access import Question
 
-import helm_chart
 from hostler.cli import demo
+from readme_programs import DELETE, PREAMBLE, program
 
 pytestmark = [pytest.mark.docker, pytest.mark.require("helm")]
 if is_real():
@@ -21,16 +21,6 @@ if is_real():
 
 BUCKET = "models"
 XGBOOST = "683313688378.dkr.ecr.us-east-1.amazonaws.com/sagemaker-xgboost:1.7-1"
-PREAMBLE = f"""
-import boto3, json
-sm, rt = boto3.client("sagemaker"), boto3.client("sagemaker-runtime")
-role = {ROLE!r}
-"""
-DELETE = """
-sm.delete_endpoint(EndpointName="my-endpoint")
-sm.get_waiter("endpoint_deleted").wait(EndpointName="my-endpoint")
-sm.delete_endpoint_config(EndpointConfigName="my-epc")
-"""
 
 
 @pytest.fixture(scope="module")
@@ -48,12 +38,6 @@ def _nothing_left(hostler: Cell) -> Iterator[None]:
     for each in hostler.sm.list_endpoints()["Endpoints"]:
         hostler.sm.delete_endpoint(EndpointName=each["EndpointName"])
     hostler.no_pods_left()
-
-
-def program(heading: str) -> str:
-    """Return README's program below this heading."""
-    section = (helm_chart.ROOT / "README.md").read_text().split(f"\n## {heading}\n")[1]
-    return section.split("```python\n")[1].split("```")[0]
 
 
 def times(name: str) -> dict[str, Any]:
