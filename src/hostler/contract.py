@@ -38,6 +38,12 @@ ENV_LENIENT_BODIES = "HOSTLER_LENIENT_BODIES"  # the setting lenient_bodies is t
 ENV_IMAGE = "HOSTLER_IMAGE"  # repository and tag of AWS's image, such as sagemaker-xgboost:1.5-1; empty: any other
 ENV_FRAMEWORK = "HOSTLER_FRAMEWORK"  # xgboost | sklearn | torch | onnx | script | canned | auto
 
+# Our own, of a pod in a cluster: what the engine gives it, and hostler's agent in it takes for granted
+AGENT_PORT = 7901  # of the agent's page
+AGENT_FOLDER = "/hostler"  # the volume that all containers of the pod share, as the agent sees it
+AGENT_PROOFS = "/var/run/hostler"  # where the agent has its token, and ca.crt
+ARTIFACTS_DIR = ".artifacts"  # below the base: the cache, as a container of ours sees it
+
 SERVE = "serve"  # the only argument of a container's command (§5.1)
 DEFAULT_PORT = 8080
 MOST_CONTAINERS = 15  # of a model (CreateModel)

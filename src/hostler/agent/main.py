@@ -15,7 +15,7 @@ from pathlib import Path
 import uvloop
 
 from hostler.agent.memory import Memory
-from hostler.agent.page import PORT, open_page
+from hostler.agent.page import open_page
 from hostler.agent.rooms import Rooms
 from hostler.agent.session import Session
 from hostler.agent.source import AgentSource
@@ -28,7 +28,6 @@ from hostler.wire.http_client import ConnectionPool
 
 logger = logging.getLogger("hostler.agent")
 
-FOLDER = Path("/hostler")  # the volume of the instance
 _IDLE = 60.0  # seconds that a connection to control's API is kept; its server closes them after 75
 _CONNECT = 2.5  # seconds
 
@@ -39,9 +38,9 @@ class Place:
 
     instance: str
     way: Way
-    folder: Path = FOLDER
-    base: str = "/opt/ml"
-    port: int = PORT
+    folder: Path  # the volume that the instance's containers share
+    base: str
+    port: int  # of its page
 
 
 def main(place: Place) -> int:

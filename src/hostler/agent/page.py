@@ -13,11 +13,10 @@ from hostler.wire.http_reader import ConnectionLimits
 from hostler.wire.http_request import Request
 from hostler.wire.http_server import Server, serve
 
-PORT = 7901
 _LIMITS = ConnectionLimits(body=0, idle_time=math.inf)
 
 
-async def open_page(memory: Memory, port: int = PORT) -> Server:
+async def open_page(memory: Memory, port: int) -> Server:
     """Answer on all addresses of this machine. Raises OSError."""
 
     def handle(request: Request) -> None:

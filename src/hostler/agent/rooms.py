@@ -21,7 +21,6 @@ from hostler.core.targets.placed import Placed
 from hostler.failures import Failure
 from hostler.wire.agent_messages import ContainerRoom, Welcome
 
-CACHE_SHOWN = f"{contract.BASE_DIR}/.artifacts"  # where a container sees the cache
 _MODE, _OPEN_MODE = 0o2775, 0o2777  # the group is the pod's; what is made below has it, too
 
 
@@ -87,7 +86,7 @@ class Rooms:
         room = self._containers[container]
         storage = LocalStorage(self._folder / f"c{container}", self._cache, copy=not room.ours, any_user=not room.ours)
         if self._base:
-            storage.shown, storage.cache_shown = self._base, f"{self._base}/.artifacts"
+            storage.shown, storage.cache_shown = self._base, f"{self._base}/{contract.ARTIFACTS_DIR}"
         storage.scripts = room.scripts
         return storage
 

@@ -7,18 +7,19 @@ from pathlib import Path
 
 import click
 
+from hostler import contract
 from hostler.cli.options import WrongUsage, resolve
-
-_PROOFS = "/var/run/hostler"  # where a pod has its token, and ca.crt
 
 
 @click.command()
 @click.option("--instance", envvar="HOSTLER_INSTANCE", default="", help="The id of the instance.")
+@click.option("--folder", default=contract.AGENT_FOLDER, show_default=True, help="The volume of its containers.")
 @click.option(
-    "--folder", default="/hostler", help="The volume that the instance's containers share.", show_default=True
+    "--port", type=click.IntRange(1, 65_535), default=contract.AGENT_PORT, show_default=True, help="Of its page."
 )
-@click.option("--port", type=click.IntRange(1, 65_535), default=7901, help="Of its page.", show_default=True)
-@click.option("--base", default="/opt/ml", help="Where a container sees its folder; empty: where it is.", hidden=True)
+@click.option(
+    "--base", default=contract.BASE_DIR, hidden=True, help="Where a container sees its folder; empty: where it is."
+)
 def agent(instance: str, folder: str, port: int, base: str) -> None:
     """Stand beside an instance on another machine than control, and bring its models. The engine starts it.
 
@@ -32,7 +33,7 @@ def agent(instance: str, folder: str, port: int, base: str) -> None:
     from hostler.wire.door import Way
     from hostler.wire.transport import Certificates
 
-    certificates = Certificates(Path(settings.link_certificates or _PROOFS))
-    way = Way(settings.control_address, certificates, settings.link_token or f"{_PROOFS}/token")
+    certificates = Certificates(Path(settings.link_certificates or contract.AGENT_PROOFS))
+    way = Way(settings.control_address, certificates, settings.link_token or f"{contract.AGENT_PROOFS}/token")
     way.check()
     sys.exit(main(Place(instance, way, Path(folder), base, port)))

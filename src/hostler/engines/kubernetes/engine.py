@@ -182,7 +182,7 @@ class KubernetesEngine:
         log, looked = await asyncio.gather(self.logs(id, position, tail), self._agents.looked(id, position))
         text = autopsy.presentable(log, Path(contract.BASE_DIR))
         found = Autopsy(text, failure=looked.failure, limit=note.memory)
-        return autopsy.with_ports(found, looked.listening, position, len(note.containers), {pods.AGENT_PORT})
+        return autopsy.with_ports(found, looked.listening, position, len(note.containers), {contract.AGENT_PORT})
 
     async def serving(self, ids: Collection[str]) -> None:
         """See Engine: their pods are ready, and a drain takes one of a variant at a time."""

@@ -83,7 +83,7 @@ def report(pod: Pod, known: Note, warnings: Sequence[Event] = (), zone: str = ""
         leaving=is_leaving(pod),
         lost=is_lost(pod),
         machine=machine(pod, zone),
-        beat=f"tcp:{ip}:{pods.AGENT_PORT}" if (ip := address(pod)) else "",
+        beat=f"tcp:{ip}:{contract.AGENT_PORT}" if (ip := address(pod)) else "",
     )  # fmt: skip
 
 

@@ -73,12 +73,9 @@ LAUNCH = "hostler.dev/launch"  # annotation: a Note in JSON
 ZONE = "topology.kubernetes.io/zone"  # of a node; from Kubernetes 1.35 on of its pods, too
 
 AGENT = "agent"  # the sidecar's name
-AGENT_PORT = 7901
 AUDIENCE = "hostler"  # of the tokens by which agents and gateways prove who they are
 USER = 10_001  # of hostler's image
-TOKEN_FOLDER = "/var/run/hostler"
-ROOM = "/hostler"  # the whole volume, as the agent sees it
-ARTIFACTS = f"{contract.BASE_DIR}/.artifacts"
+ARTIFACTS = f"{contract.BASE_DIR}/{contract.ARTIFACTS_DIR}"
 
 _GONE_AFTER = 30  # seconds until Kubernetes ends the pods of a node of which nothing is heard
 _ENDPOINTS_KNOW = 3  # seconds from the end of a pod to SIGTERM, in which gateways learn that they must use another one
@@ -232,16 +229,18 @@ def _agent(launch: InstanceLaunch, cell: Cell) -> Container:
             EnvVar(name="HOSTLER_CONTROL_ADDRESS", value=_literal(cell.control)),
         ],
         envFrom=[EnvFromSource(secretRef=SecretEnvSource(name=table.s3_secret))] if table.s3_secret else None,
-        ports=[ContainerPort(containerPort=AGENT_PORT, name=AGENT)],
+        ports=[ContainerPort(containerPort=contract.AGENT_PORT, name=AGENT)],
         securityContext=_RESTRICTED,
         startupProbe=Probe(
-            httpGet=HTTPGetAction(path="/started", port=AGENT_PORT), periodSeconds=1, failureThreshold=_PATIENCE
+            httpGet=HTTPGetAction(path="/started", port=contract.AGENT_PORT),
+            periodSeconds=1,
+            failureThreshold=_PATIENCE,
         ),
-        readinessProbe=Probe(httpGet=HTTPGetAction(path="/serving", port=AGENT_PORT), periodSeconds=2),
+        readinessProbe=Probe(httpGet=HTTPGetAction(path="/serving", port=contract.AGENT_PORT), periodSeconds=2),
         resources=ResourceRequirements(requests={"cpu": "50m", "memory": "64Mi"}, limits={"memory": "512Mi"}),
         volumeMounts=[
-            VolumeMount(name="room", mountPath=ROOM),
-            VolumeMount(name="token", mountPath=TOKEN_FOLDER, readOnly=True),
+            VolumeMount(name="room", mountPath=contract.AGENT_FOLDER),
+            VolumeMount(name="token", mountPath=contract.AGENT_PROOFS, readOnly=True),
             VolumeMount(name="tmp-agent", mountPath="/tmp"),
         ],
     )
