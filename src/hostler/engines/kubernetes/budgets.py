@@ -35,7 +35,7 @@ class _Budget(msgspec.Struct, frozen=True):
     spec: _Spec = _Spec()
 
 
-def wanted(found: Iterable[Pod], before: Mapping[str, int]) -> dict[str, int]:
+def min_available(found: Iterable[Pod], before: Mapping[str, int]) -> dict[str, int]:
     """Return how many pods of each variant must stay, by label; of those alone that have two or more. Pure.
 
     While one of them leaves, the number does not fall: its replacement is on its way. `before`: what it was.
@@ -59,13 +59,13 @@ class Budgets:
     def __init__(self, api: Api, house: str, table: Kubernetes) -> None:
         self._api, self._house, self._table = api, house, table
         self._there: dict[str, int] | None = None  # by label; None: nobody has looked yet
-        self._wanted: dict[str, int] = {}
+        self._least: dict[str, int] = {}
         self._working: asyncio.Task[None] | None = None
 
     def follow(self, found: Iterable[Pod], owner: OwnerReference) -> None:
         """Have the budgets be what these pods need, soon."""
-        self._wanted = wanted(found, self._wanted)
-        if self._wanted != self._there and self._working is None:
+        self._least = min_available(found, self._least)
+        if self._least != self._there and self._working is None:
             self._working = asyncio.create_task(self._work(owner), name="disruption budgets")
 
     def close(self) -> None:
@@ -76,7 +76,7 @@ class Budgets:
     async def _work(self, owner: OwnerReference) -> None:
         said = ""
         try:
-            while self._wanted != self._there:
+            while self._least != self._there:
                 try:
                     await self._bring(owner)
                 except EngineError as error:
@@ -87,14 +87,14 @@ class Budgets:
             self._working = None
 
     async def _bring(self, owner: OwnerReference) -> None:
-        """Bring the budgets that are there to those that are wanted. Raises EngineError."""
+        """Bring the budgets that are there to those of `_least`. Raises EngineError."""
         if self._there is None:
             self._there = await self._look()
-        there, wanted = self._there, dict(self._wanted)
-        for spread in there.keys() - wanted.keys():
+        there, least = self._there, dict(self._least)
+        for spread in there.keys() - least.keys():
             await self._remove(spread)
             del there[spread]
-        for spread, count in wanted.items():
+        for spread, count in least.items():
             if there.get(spread) != count:
                 await self._set(spread, count, owner, new=spread not in there)
                 there[spread] = count

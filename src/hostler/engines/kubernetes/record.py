@@ -34,7 +34,7 @@ class Record:
         self._found = found
         self._reports: dict[str, InstanceReport | None] = {}  # by the pod's name; None: it is none of ours
         self._news: dict[str, asyncio.Event] = {}  # by the pod's name, for those who wait for a change of it
-        self._seen: set[str] = set()  # the pods that were there, by name
+        self._appeared: set[str] = set()  # names of the pods that are or were there
         self._of_pod: defaultdict[str, dict[str, Event]] = defaultdict(dict)  # warnings by pod and name
         self._warned_pod: dict[str, str] = {}  # by warning
         self._change = asyncio.Event()
@@ -74,7 +74,7 @@ class Record:
     def check(self, name: str) -> None:
         """Raise EngineError if nothing will come of a pod any more, ImageMissing for the want of an image."""
         report = self.report(name)
-        if name in self._seen and name not in self.objects:
+        if name in self._appeared and name not in self.objects:
             raise EngineError("Others have removed its pod.")
         if report is not None and report.hopeless:
             raise (ImageMissing if report.lack == "image" else EngineError)(report.trouble)
@@ -82,7 +82,7 @@ class Record:
     def forget(self, name: str) -> None:
         """Take note that nobody waits for a pod any more."""
         self._news.pop(name, None)
-        self._seen.discard(name)
+        self._appeared.discard(name)
 
     async def close(self) -> None:
         """Watch no more."""
@@ -106,7 +106,7 @@ class Record:
         """Take note that a pod has changed; without a name, that the server answers again, or no more."""
         self._reports.pop(name, None)
         if name in self.objects:
-            self._seen.add(name)
+            self._appeared.add(name)
         else:
             self._of_pod.pop(name, None)
         if (news := self._news.get(name)) is not None:
