@@ -175,10 +175,13 @@ def test_endpoints_that_cannot_be_say_why_and_those_beside_them_serve_on(hostler
     troubles = {
         "no-image": ({"Image": f"{ECR}/none:mytag"}, "(?i)image.*none:mytag"),
         "bad-model": ({"Image": XGBOOST, "ModelDataUrl": f"s3://{BUCKET}/bad.tar.gz"}, "(?i)xgboost"),
+        "fits-on-no-node": (times("myimage1"), "CapacityError"),
     }
+    more = {"fits-on-no-node": {"type": "ml.p4d.24xlarge", "ContainerStartupHealthCheckTimeoutInSeconds": 60}}
     hostler.deploy("beside", [times("myimage1")])
     for name, (container, _) in troubles.items():
-        hostler.deploy(name, [container])
+        hostler.configure(name, [container], **more.get(name, {}))
+        hostler.sm.create_endpoint(EndpointName=name, EndpointConfigName=name)
     hostler.wait_in_service("beside")
     for name, (_, reason) in troubles.items():
         status = eventually(lambda name=name: is_settled(hostler.status(name)), f"{name} has failed")
@@ -192,18 +195,6 @@ def test_endpoints_that_cannot_be_say_why_and_those_beside_them_serve_on(hostler
     assert invoke(hostler, "beside", Body="2") == b"6.0"
     for name in ("beside", *troubles):
         hostler.delete(name)
-
-
-@pytest.mark.slow
-def test_an_instance_that_fits_on_no_node_fails_with_a_capacity_error(hostler: Cell) -> None:
-    hostler.configure(
-        "large", [times("myimage1")], type="ml.p4d.24xlarge", ContainerStartupHealthCheckTimeoutInSeconds=60
-    )
-    hostler.sm.create_endpoint(EndpointName="large", EndpointConfigName="large")
-    status = eventually(lambda: is_settled(hostler.status("large")), "it has failed")
-    assert status[0] == "Failed"
-    assert "CapacityError" in status[1]
-    hostler.delete("large")
 
 
 def is_settled(status: tuple[str, str]) -> tuple[str, str] | None:
