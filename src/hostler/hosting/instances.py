@@ -200,5 +200,5 @@ def facts_of(instance: Instance, serves: bool) -> InstanceFacts:
         instance.id, key.uid, key.fleet, key.variant_index, key.slot, key.attempt, instance.state, key.revision,
         instance.running, serves, instance.reason, instance.ready_at, instance.ended_at,
         tuple("" if container.ours else container.image for container in instance.report.containers),
-        instance.report.leaving or instance.report.lost or instance.lost,
+        instance.report.leaving or instance.report.lost or instance.lost, instance.lost,
     )  # fmt: skip

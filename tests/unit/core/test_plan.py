@@ -105,6 +105,8 @@ def test_the_slot_of_an_instance_that_others_end_is_free_at_once_and_of_a_lost_o
     assert plan(wants, [lost], 9.0).actions == [StopInstance("e1.1.0.0.0"), *starts(0, attempt=1)]
     again = plan(wants, [seen(0, "stopping", attempt=2, ended_at=9.0, vacates=True)], 9.0)
     assert (again.actions, again.wake_at) == ([], 10.0), "one that failed again and again is not started at once"
+    lost = seen(0, "stopping", attempt=8, ready_at=8.0, ended_at=9.0, vacates=True, lost=True)
+    assert plan(wants, [lost], 9.0).actions == starts(0, attempt=9), "its machine failed, and not the instance"
 
 
 uids = st.sampled_from(["e1", "e2"])

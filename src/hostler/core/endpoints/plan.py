@@ -54,6 +54,7 @@ class InstanceFacts:
     ended_at: float = 0.0
     images: tuple[str, ...] = ()  # that its containers run, with their digests; empty text: no image
     vacates: bool = False  # others end it, or nothing of it can be reached: no start waits until nothing is left of it
+    lost: bool = False  # it ended because its machine is gone
 
     @cached_property
     def slot_key(self) -> SlotKey:
@@ -163,7 +164,7 @@ def _occupies(instance: InstanceFacts) -> bool:
 
 def _due(last: InstanceFacts) -> float:
     """Return when the instance that follows `last` in its slot may start; 0: at once."""
-    if last.vacates and not last.ended_at:
+    if last.lost or (last.vacates and not last.ended_at):
         return 0.0  # it did not fail
     return last.ended_at + max(0.0, backoff(last.attempt) - last.lived)
 
