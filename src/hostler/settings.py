@@ -329,7 +329,7 @@ def unknown_variables(environ: Mapping[str, str]) -> list[tuple[str, str]]:
     unknown = [
         name
         for name in names
-        if name not in (*settings, "CONFIG", "UNSET", "INSTANCE", "POD") and not name.startswith("TEST_")
+        if name not in (*settings, "CONFIG", "UNSET", "INSTANCE", "POD", "POD_UID") and not name.startswith("TEST_")
     ]
     similar = [next(iter(get_close_matches(name, settings, 1)), "") for name in unknown]
     return [(variable(name), match and variable(match)) for name, match in zip(unknown, similar, strict=True)]

@@ -19,6 +19,7 @@ from hostler.engines.kubernetes import pods
 from hostler.engines.kubernetes.agent_links import AgentLinks
 from hostler.engines.kubernetes.api import Api
 from hostler.engines.kubernetes.engine import KubernetesEngine
+from hostler.engines.kubernetes.own_pod import OwnPod
 from hostler.engines.log_files import LogFiles
 from hostler.settings import Settings
 from hostler.wire import agent_messages
@@ -59,16 +60,26 @@ def launch(id: str, count: int = 1, **more: Any) -> InstanceLaunch:
 
 
 class Stage:
-    """One engine, and the cluster's hands."""
+    """One engine, and the cluster's hands. `own`: name and uid of control's pod."""
 
-    def __init__(self, cluster: Cluster, folder: Path, house: str = HOUSE, token: str = "", **settings: Any) -> None:
+    def __init__(
+        self,
+        cluster: Cluster,
+        folder: Path,
+        house: str = HOUSE,
+        token: str = "",
+        own: tuple[str, str] | None = None,
+        **settings: Any,
+    ) -> None:
         self.cluster, self.house = cluster, house
         self.settings = Settings(data=folder, control_address="tls:localhost:7700", **settings)
         self.links = AgentLinks(self.settings, 1, lambda: None)
         config = KubeConfig.from_dict(cluster.kubeconfig(token or cluster.token(CONTROL, "hostler-control"), INSTANCES))
         self.api = Api(AsyncClient(config))
         self.logs = LogFiles(folder / "logs")
-        self.engine = KubernetesEngine(self.api, self.settings, house, self.links, self.logs)
+        self.replaced = asyncio.Event()
+        pod = OwnPod(self.api, CONTROL, *own, self.replaced.set) if own else None
+        self.engine = KubernetesEngine(self.api, self.settings, house, self.links, self.logs, pod)
         self.gone: set[str] = set()  # instances that were told to go
         self._agents: list[asyncio.Task[None]] = []
 

@@ -389,6 +389,46 @@ async def test_the_pods_of_another_house_are_never_listed_and_never_touched_and_
         assert len(stage.pods()) == 3
 
 
+def apply_own(cluster: Cluster, name: str, account: str) -> str:
+    """Create a pod of control's namespace; return its uid."""
+    secure = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
+    spec = {
+        "serviceAccountName": account,
+        "containers": [{"name": "c", "image": "x", "securityContext": secure}],
+        "securityContext": {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}},
+    }
+    metadata = {"name": name, "namespace": CONTROL}
+    [made] = cluster.apply({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec})
+    return str(made["metadata"]["uid"])
+
+
+async def test_a_control_whose_pod_another_one_has_replaced_creates_and_ends_no_pod(
+    cluster: Cluster, open_stage: Open, caplog: pytest.LogCaptureFixture
+) -> None:
+    name = "hostler-control-0"
+    own = (name, apply_own(cluster, name, "hostler-control"))
+    async with open_stage(own=own) as older:
+        await older.started(launch("one"))
+        assert [report.id for report in await older.engine.list()] == ["one"]
+        cluster.delete(POD, CONTROL, name, grace=0)
+        newer = (name, apply_own(cluster, name, "hostler-control"))
+        async with asyncio.timeout(GUARD):
+            await older.replaced.wait()
+        assert "the pod hostler-control-0 of this control is gone" in caplog.text
+        with pytest.raises(EngineAway, match="in the place of this one"):
+            await older.engine.list()
+        with pytest.raises(EngineAway, match="in the place of this one"):
+            await older.engine.stop("one", 0)
+        preparing = asyncio.create_task(older.engine.prepare(launch("two")))
+        async with open_stage(own=newer) as stage:
+            assert [report.id for report in await stage.engine.list()] == ["one"]
+            await stage.started(launch("three"))
+            assert sorted(stage.pods()) == [stage.name("one"), stage.name("three")]
+            assert not stage.replaced.is_set()
+        preparing.cancel()
+    cluster.delete(POD, CONTROL, name, grace=0)
+
+
 async def test_a_sweep_ends_what_no_instance_is_known_of(open_stage: Open) -> None:
     async with open_stage() as stage:
         await stage.prepared(launch("left"))
@@ -519,13 +559,7 @@ async def test_a_token_admits_the_agent_of_its_pod_or_a_gateway_and_nobody_else(
     async with open_stage() as stage:
         for id in ("one", "two"):
             await stage.prepared(launch(id))
-        metadata = {"name": "gateway-1", "namespace": CONTROL}
-        account = {"serviceAccountName": "hostler-gateway", "containers": [{"name": "g", "image": "x"}]}
-        secure = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
-        restricted = {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}}
-        account["securityContext"] = restricted
-        account["containers"][0]["securityContext"] = secure  # type: ignore[index]
-        cluster.apply({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": account})
+        apply_own(cluster, "gateway-1", "hostler-gateway")
         door = TokenDoor(stage.api, HOUSE, stage.settings.kubernetes)
         of_one = cluster.token(INSTANCES, "hostler-instance", "hostler", stage.name("one"))
         of_gateway = cluster.token(CONTROL, "hostler-gateway", "hostler", "gateway-1")

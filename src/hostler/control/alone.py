@@ -5,6 +5,7 @@ from __future__ import annotations
 import faulthandler
 import importlib.util
 import logging
+import signal
 import sys
 from collections.abc import Callable
 
@@ -38,7 +39,7 @@ async def open_station(rooms: Rooms, life: Life, changed: Callable[[], None]) ->
     from hostler.engines.kubernetes.opening import open_cluster  # imported here, because it loads Kubernetes' client
 
     try:
-        cluster = await open_cluster(rooms.settings, rooms.logs, life.term, changed)
+        cluster = await open_cluster(rooms.settings, rooms.logs, life.term, changed, _end)
     except EngineError as error:
         raise UserError(str(error)) from None
     return Station(
@@ -49,6 +50,11 @@ async def open_station(rooms: Rooms, life: Life, changed: Callable[[], None]) ->
         doorman=cluster.doorman,
         agents=cluster.agents,
     )
+
+
+def _end() -> None:
+    """End this process as Kubernetes does."""
+    signal.raise_signal(signal.SIGTERM)
 
 
 async def _nobody(pid: int) -> None:

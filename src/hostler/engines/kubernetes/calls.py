@@ -12,6 +12,7 @@ from lightkube.resources.core_v1 import Pod as NewPod
 from hostler.engines.kubernetes import pods
 from hostler.engines.kubernetes.answers import Pod
 from hostler.engines.kubernetes.api import Api, Refused, ask
+from hostler.engines.kubernetes.own_pod import OwnPod
 from hostler.errors import EngineError, NoCapacity
 from hostler.setting_tables import Kubernetes
 
@@ -27,13 +28,16 @@ _NO_OWNER = (
 
 
 class Calls:
-    """Those of a house. All raise EngineError."""
+    """Those of a house. All raise EngineError. `own`: this control's pod, if it runs in one. While Kubernetes does not
+    say that it has that pod, none is created or ended.
+    """
 
-    def __init__(self, api: Api, house: str, table: Kubernetes) -> None:
-        self._api, self._house, self._table = api, house, table
+    def __init__(self, api: Api, house: str, table: Kubernetes, own: OwnPod | None) -> None:
+        self._api, self._house, self._table, self._own = api, house, table, own
 
     async def create(self, pod: NewPod) -> bool:
         """Create a pod; return False if one of its name is there. Raises NoCapacity beyond a quota."""
+        await self._check()
         try:
             await ask(self._api.client.create(pod))
         except Refused as error:
@@ -46,6 +50,7 @@ class Calls:
 
     async def delete(self, name: str, grace: int) -> bool:
         """Have a pod end; return whether it was there."""
+        await self._check()
         client, namespace = self._api.client, self._table.namespace
         return await _found(client.delete(NewPod, name, namespace=namespace, grace_period=grace))
 
@@ -90,6 +95,10 @@ class Calls:
             return "".join([line async for line in lines])
 
         return (await ask(read())).encode()[-tail:].decode(errors="ignore")
+
+    async def _check(self) -> None:
+        if self._own is not None:
+            await self._own.check()
 
 
 async def _found(call: Awaitable[object]) -> bool:

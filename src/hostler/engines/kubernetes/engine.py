@@ -29,6 +29,7 @@ from hostler.engines.kubernetes.api import Api
 from hostler.engines.kubernetes.budgets import Budgets
 from hostler.engines.kubernetes.calls import Calls
 from hostler.engines.kubernetes.logs import PodLogs
+from hostler.engines.kubernetes.own_pod import OwnPod
 from hostler.engines.kubernetes.pods import Cell, Note
 from hostler.engines.kubernetes.record import Record
 from hostler.engines.log_files import LogFiles
@@ -53,10 +54,14 @@ _CANNED = "Answers without a model (canned_answers) are given by processes: they
 
 
 class KubernetesEngine:
-    """Engine over the API of a cluster. `house`: whose the pods are. `logs`: files for their output."""
+    """Engine over the API of a cluster. `house`: whose the pods are. `logs`: files for their output. `own`: this
+    control's pod, if it runs in one.
+    """
 
-    def __init__(self, api: Api, settings: Settings, house: str, agents: AgentLinks, logs: LogFiles) -> None:
-        self._api, self._agents = api, agents
+    def __init__(
+        self, api: Api, settings: Settings, house: str, agents: AgentLinks, logs: LogFiles, own: OwnPod | None = None
+    ) -> None:
+        self._api, self._agents, self._own = api, agents, own
         self._settings, self._house = settings, house
         table = settings.kubernetes
         self._launches: dict[str, InstanceLaunch] = {}  # prepared here, by id
@@ -64,7 +69,7 @@ class KubernetesEngine:
         self._owner: OwnerReference | None = None  # as last seen
         self._output = PodLogs(api, logs, table, self._runs)
         self._record = Record(api, house, table.namespace, self._found)
-        self._calls = Calls(api, house, table)
+        self._calls = Calls(api, house, table, own)
         self._budgets = Budgets(api, house, table)
 
     @property
@@ -153,6 +158,8 @@ class KubernetesEngine:
     async def list(self) -> list[InstanceReport]:
         """See Engine. Those whose agent brings their artifacts are there, too, without addresses."""
         await self._record.known()
+        if self._own is not None:
+            await self._own.check()
         return [report for name in self._record.objects if (report := self._record.report(name)) is not None]
 
     async def changed(self) -> None:
@@ -214,6 +221,8 @@ class KubernetesEngine:
         self._budgets.close()
         await self._record.close()
         await self._output.close()
+        if self._own is not None:
+            await self._own.close()
         await self._api.close()
 
     async def _patiently_known(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from hostler.engines.kubernetes.answers import Pod
 from hostler.engines.kubernetes.api import Api
 from hostler.engines.kubernetes.engine import KubernetesEngine
 from hostler.engines.kubernetes.facts import is_leaving
+from hostler.engines.kubernetes.own_pod import OwnPod
 from hostler.engines.kubernetes.reflector import Reflector
 from hostler.engines.kubernetes.tokens import TokenDoor
 from hostler.engines.log_files import LogFiles
@@ -63,10 +65,13 @@ class Cluster:
         await self.engine.close()
 
 
-async def open_cluster(settings: Settings, logs: LogFiles, term: int, changed: Callable[[], None]) -> Cluster:
+async def open_cluster(
+    settings: Settings, logs: LogFiles, term: int, changed: Callable[[], None], replaced: Callable[[], None]
+) -> Cluster:
     """Return the cluster in which this process runs, or that KUBECONFIG names. Raises UserError, EngineError.
 
-    `term`: this control's. `changed`: called when an agent is linked, or is linked no more.
+    `term`: this control's. `changed`: called when an agent is linked, or is linked no more. `replaced`: called when
+    another control is in the place of this one, whose pod HOSTLER_POD and HOSTLER_POD_UID name.
     """
     if not settings.control_address:
         raise UserError("engine = kubernetes needs control_address, by which the agents of instances find control")
@@ -76,7 +81,9 @@ async def open_cluster(settings: Settings, logs: LogFiles, term: int, changed: C
         raise UserError(f"engine = kubernetes finds no cluster, neither around it nor by KUBECONFIG: {error}") from None
     house = await asyncio.to_thread(open_house, settings.data)
     api, agents = Api(client), AgentLinks(settings, term, changed)
-    engine = KubernetesEngine(api, settings, house.id, agents, logs)
+    name, uid = os.environ.get("HOSTLER_POD"), os.environ.get("HOSTLER_POD_UID")
+    own = OwnPod(api, settings.kubernetes.control_namespace, name, uid, replaced) if name and uid else None
+    engine = KubernetesEngine(api, settings, house.id, agents, logs, own)
     tokens = settings.link_tokens
     doorman = StaticTokenDoor(Path(tokens)) if tokens else TokenDoor(api, house.id, settings.kubernetes)
     return Cluster(engine, agents, doorman, GatewayPods(api, settings))
