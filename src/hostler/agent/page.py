@@ -13,7 +13,7 @@ from hostler.wire.http_reader import ConnectionLimits
 from hostler.wire.http_request import Request
 from hostler.wire.http_server import Server, serve
 
-_LIMITS = ConnectionLimits(body=0, idle_time=math.inf)
+_LIMITS = ConnectionLimits(body=0, idle_time=math.inf, connections=2_000, connections_of_one=64)  # strangers come, too
 
 
 async def open_page(memory: Memory, port: int) -> Server:

@@ -19,7 +19,7 @@ from hostler import __version__
 from hostler.artifacts import control_source
 from hostler.aws import credential, errors, hosts
 from hostler.aws.classify import HOSTLER, S3, Call, Protocol, classify
-from hostler.control import access_log_reader, artifacts, faults, reset
+from hostler.control import access_log_reader, artifacts, faults, network_api, reset
 from hostler.control.context import Context
 from hostler.control.services import SERVICES, Dispatcher, Received, is_hosted
 from hostler.core.targets.states import ORDERS
@@ -123,6 +123,7 @@ async def _page(context: Context, request: Request) -> Response:
     path = request.scope["raw_path"].decode("latin-1")
     handlers = _PAGES.get(path)
     if path.startswith(control_source.PAGE) and context.admits_agent(request.headers.get(control_source.PASSKEY, "")):
+        network_api.known(request.scope)
         handlers = {"GET": _artifacts}
     if handlers is None:
         return _json_page({"message": "there is no such page"}, 404)

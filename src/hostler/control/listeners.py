@@ -13,12 +13,13 @@ import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from hostler.control.network_api import guarded
+from hostler.control.network_api import KNOWN, guarded
 from hostler.control.station import Station
 from hostler.errors import UserError
 from hostler.settings import Settings
 from hostler.wire import transport
 from hostler.wire.door import Door, StaticTokenDoor, UnixDoor
+from hostler.wire.listener import Listener, Stranger
 from hostler.wire.transport import Certificates
 
 log = logging.getLogger("hostler.control")
@@ -106,6 +107,7 @@ class _Connection(HttpToolsProtocol):
     All that it overrides is called by uvicorn: read that again before its version is changed.
     """
 
+    stranger: Stranger | None = None  # over a network
     _due: asyncio.TimerHandle | None = None  # while a head is awaited
     _size = 0  # bytes that came meanwhile
 
@@ -127,6 +129,8 @@ class _Connection(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._await_nothing()
+        if self.stranger is not None:
+            self.stranger.leave()
         super().connection_lost(exc)
 
     def _await_head(self) -> None:
@@ -141,12 +145,25 @@ class _Connection(HttpToolsProtocol):
 class _Server(uvicorn.Server):
     """A server that runs until `stop` is set. Uvicorn's own loop polls for that ten times a second.
 
-    `main_loop`, and `_serve` above, are internals of uvicorn: read them again before its version is changed.
+    `startup`, `main_loop`, and `_serve` above, are internals of uvicorn: read them again before its version is changed.
     """
 
     def __init__(self, stop: asyncio.Event, config: uvicorn.Config) -> None:
         super().__init__(config)
         self._stop = stop
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        if sockets is None:
+            await super().startup()
+            return
+
+        def connect(stranger: Stranger) -> _Connection:
+            made = _Connection(self.config, self.server_state, {KNOWN: stranger.leave})
+            made.stranger = stranger
+            return made
+
+        self.servers = [Listener(sock, connect, self.config.ssl) for sock in sockets]  # type: ignore[misc]
+        self.started = True
 
     async def main_loop(self) -> None:
         while not self._stop.is_set():

@@ -160,9 +160,10 @@ async def control(settings: Settings, open_station: Open, last: bool = False) ->
     keep = partial(remote_journals.keep, settings.data / "metrics")
     reports = GatewayReports(runtimes, reconciler.instances, decisions, wakeup.set, keep, gateways.tell)
     roles: dict[Role, Enter] = {"gateway": gateways.entrance(reports.receive, reports.unlinked)}
-    if station.agents is not None:
-        roles["agent"] = station.agents.accept
-    door = Door(roles)
+    agents = station.agents
+    if agents is not None:
+        roles["agent"] = agents.accept
+    door = Door(roles, lambda knock: knock.role != "agent" or agents is None or agents.expects(knock.name))
     await listeners.open_door(settings, station, door)
     serving = asyncio.create_task(
         listeners.serve_api(stop, create_app(context), settings, station.run, remote_api, life.passkey)

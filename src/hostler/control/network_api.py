@@ -15,6 +15,7 @@ from hostler.artifacts.control_source import PAGE
 from hostler.wire.door import PASSKEY
 
 _OPEN = frozenset(["/_hostler/health", "/_hostler/ready"])
+KNOWN = "known"  # in the state of a connection's scopes; see `known`
 _HEADER = PASSKEY.encode()
 
 
@@ -28,10 +29,16 @@ def guarded(app: ASGIApp, passkey: str) -> ASGIApp:
             if len(shown) != 1 or not compare_digest(shown[0], expected):
                 await Response("Gateways alone may call here.\n", 403, media_type="text/plain")(scope, receive, send)
                 return
+            known(scope)
             scope = {**scope, "headers": [(name, value) for name, value in scope["headers"] if name != _HEADER]}
         await app(scope, receive, send)
 
     return admit
+
+
+def known(scope: Scope) -> None:
+    """Take note that the caller has shown who it is: its connection is none of the bounded crowd of strangers."""
+    scope.get("state", {}).get(KNOWN, lambda: None)()
 
 
 def _is_open(scope: Scope) -> bool:

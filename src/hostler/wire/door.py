@@ -25,7 +25,8 @@ from hostler.errors import UserError
 from hostler.settings import is_open_to_others
 from hostler.wire import transport
 from hostler.wire.frames import Frames
-from hostler.wire.transport import Certificates
+from hostler.wire.listener import Listener
+from hostler.wire.transport import Certificates, Known
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +38,7 @@ _ADMIT_TIME = 10.0  # seconds for the doorman
 _RETRY = 0.05  # seconds between attempts to connect: an attempt is cheap, and callers may be waiting
 _RETRY_NETWORK = 1.0
 _SHORTEST = 16  # characters of a static token
-_KNOCKING = 512  # connections that may be unadmitted at once; more are closed
+_SAID = 1000  # peers of which it is remembered that they were said not to be admitted
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,252}", re.ASCII).fullmatch  # a pod's, or a part of a file's name
 
@@ -198,20 +199,23 @@ Enter = Callable[[Peer, Knock, asyncio.StreamReader, asyncio.StreamWriter], Awai
 
 
 class Door:
-    """The listeners of the links. `roles`: what an admitted peer's connection is given to; it closes at the return."""
+    """The listeners of the links. `roles`: what an admitted peer's connection is given to; it closes at the return.
+    `expects`: whether a peer is of any use here; of others no doorman is asked.
+    """
 
-    def __init__(self, roles: Mapping[Role, Enter]) -> None:
-        self._roles = roles
-        self._knocking = 0
-        self._servers: list[asyncio.Server] = []
+    def __init__(self, roles: Mapping[Role, Enter], expects: Callable[[Knock], bool] = lambda _: True) -> None:
+        self._roles, self._expects = roles, expects
+        self._refused: set[str] = set()  # peers that were said not to be admitted: they try again and again
+        self._servers: list[asyncio.Server | Listener] = []
 
     async def serve(self, address: str, doorman: Doorman, certificates: Certificates | None = None) -> str:
         """Listen on one more address; return it with the port that it has. Raises UserError if that cannot be."""
 
-        async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, known: Known) -> None:
             try:
                 admitted = await self._admit(doorman, reader, writer)
                 if admitted is not None:
+                    known()
                     peer, knock = admitted
                     await self._roles[peer.role](peer, knock, reader, writer)
             finally:
@@ -228,23 +232,22 @@ class Door:
         self, doorman: Doorman, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> tuple[Peer, Knock] | None:
         """Read the first message, and have the doorman judge it."""
-        if self._knocking >= _KNOCKING:
-            return None
-        self._knocking += 1
         try:
             async with asyncio.timeout(_KNOCK_TIME):
                 knock = await Frames[Knock](reader, writer, Knock, KNOCK_BYTES).receive()
-            if knock is None or knock.role not in self._roles or not _NAME(knock.name):
+            if knock is None or knock.role not in self._roles or not _NAME(knock.name) or not self._expects(knock):
                 return None
             async with asyncio.timeout(_ADMIT_TIME):
                 peer = await doorman.admit(knock)
         except TimeoutError:
             return None
-        finally:
-            self._knocking -= 1
+        who = f"{knock.role} {knock.name[:100]!r}"
         if peer is None:
-            log.warning("%s %r is not admitted: its token is not valid for that", knock.role, knock.name[:100])
+            if who not in self._refused:
+                log.warning("%s is not admitted: its token is not valid for that", who)
+                self._refused = {*self._refused, who} if len(self._refused) < _SAID else {who}
             return None
+        self._refused.discard(who)
         return peer, knock
 
     def close(self) -> None:

@@ -42,6 +42,7 @@ class ConnectionLimits:
     linger_time: float = 10.0  # how long the remainder of a refused request is read and thrown away, and ...
     linger_bytes: int = 33_554_432  # ... how much, so that the peer reads its answer instead of a reset
     connections: int = 10_000
+    connections_of_one: int = 0  # of one address of a network; 0: as many as in all
     pipelined: int = 100  # requests that may wait on one connection; the last one is answered with `Connection: close`
 
 

@@ -80,7 +80,7 @@ class _Connection(asyncio.Protocol):
         self.closing = self.server.closing
         self.server.opened(self)
         self._enter(IDLE, self.limits.idle_time)
-        if len(self.server.connections) > self.limits.connections:
+        if len(self.server.connections) > self.limits.connections or self.server.is_crowded(transport):
             self.refuse(503, "Too many connections.")
             self.advance()
 
@@ -326,6 +326,14 @@ class Server:
         self.connections.add(connection)
         if self._sweeper is None:
             self._tick()
+
+    def is_crowded(self, transport: asyncio.BaseTransport) -> bool:
+        """Whether too many connections are those of the peer of this one."""
+        if not self.limits.connections_of_one:
+            return False
+        host = transport.get_extra_info("peername")[0]
+        same = [each for each in self.connections if each.transport.get_extra_info("peername")[0] == host]
+        return len(same) > self.limits.connections_of_one
 
     def closed(self, connection: _Connection) -> None:
         self.connections.discard(connection)

@@ -16,12 +16,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hostler.wire import silence
+from hostler.wire.listener import Listener, Stranger
 
 CONNECT = 2.5  # seconds to connect to an address of a name
 _HANDSHAKE = 5.0  # seconds for TLS
 _BACKLOG = 1024
 
-Accept = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+Known = Callable[[], None]  # called once it is known who calls; until then it is one of a bounded crowd
+Accept = Callable[[asyncio.StreamReader, asyncio.StreamWriter, Known], Awaitable[None]]
 _FILES = ("ca.crt", "tls.crt", "tls.key")
 
 
@@ -118,7 +120,7 @@ def _watch(sock: socket.socket) -> None:
     silence.limit(sock)
 
 
-async def listen(address: str, accept: Accept, certificates: Certificates | None = None) -> asyncio.Server:
+async def listen(address: str, accept: Accept, certificates: Certificates | None = None) -> asyncio.Server | Listener:
     """Call `accept` with each connection to an address; a socket that an earlier process left there is removed.
 
     `certificates`: for `tls:`. Raises OSError.
@@ -127,15 +129,29 @@ async def listen(address: str, accept: Accept, certificates: Certificates | None
     if kind == "unix":
         with contextlib.suppress(FileNotFoundError):
             os.unlink(place)
-        return await asyncio.start_unix_server(accept, place)
+        return await asyncio.start_unix_server(lambda reader, writer: accept(reader, writer, _nothing), place)
     context = _needed(address, certificates).server() if kind == "tls" else None
-    handshake = _HANDSHAKE if context else None
     sock = bind(address)
     _watch(sock)
-    return await asyncio.start_server(accept, sock=sock, ssl=context, ssl_handshake_timeout=handshake)
+    loop = asyncio.get_running_loop()
+
+    def connect(stranger: Stranger) -> asyncio.Protocol:
+        async def begin(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            try:
+                await accept(reader, writer, stranger.leave)
+            finally:
+                stranger.leave()
+
+        return asyncio.StreamReaderProtocol(asyncio.StreamReader(loop=loop), begin, loop=loop)
+
+    return Listener(sock, connect, context)
 
 
-def listening(server: asyncio.Server, address: str) -> str:
+def _nothing() -> None:
+    pass
+
+
+def listening(server: asyncio.Server | Listener, address: str) -> str:
     """Return the address of a listener with the port that it has; that of the address may be 0."""
     kind, host, port = split(address)
     return address if kind == "unix" else f"{kind}:{host}:{port or server.sockets[0].getsockname()[1]}"

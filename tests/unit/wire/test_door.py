@@ -146,10 +146,23 @@ async def test_a_wrong_token_gets_no_word_and_one_line_without_the_token(
 ) -> None:
     address = "tcp:127.0.0.1:0"
     async with door(address, StaticTokenDoor(tokens)) as visits:
-        assert await answer(way_with(tmp_path, token, visits.address), Knock("gateway", "g1")) is None
+        for _ in range(3):
+            assert await answer(way_with(tmp_path, token, visits.address), Knock("gateway", "g1")) is None
     assert not visits.peers
-    assert "gateway 'g1' is not admitted" in caplog.text
+    assert caplog.text.count("gateway 'g1' is not admitted") == 1
     assert not token or token not in caplog.text
+
+
+async def test_of_a_peer_that_is_not_expected_no_doorman_is_asked(
+    tmp_path: Path, tokens: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    visits = Visits()
+    opened = Door({"gateway": visits.enter}, lambda knock: knock.name == "g1")
+    address = await opened.serve("tcp:127.0.0.1:0", StaticTokenDoor(tokens))
+    assert await answer(way_with(tmp_path, TOKEN, address), Knock("gateway", "g1")) is not None
+    assert await answer(way_with(tmp_path, "wrong", address), Knock("gateway", "g2")) is None
+    opened.close()
+    assert not caplog.records
 
 
 async def test_a_file_of_tokens_that_cannot_be_read_admits_nobody(
@@ -293,7 +306,7 @@ async def test_a_link_ends_soon_after_its_other_end_is_gone_and_the_api_lets_a_p
         timeout = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT)
         return sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE), timeout
 
-    async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, _: transport.Known) -> None:
         accepted.put_nowait(options(writer.get_extra_info("socket")))
         writer.close()
 

@@ -407,6 +407,22 @@ async def test_a_connection_too_many_gets_an_error() -> None:
         assert await first.until(b"still served")
 
 
+async def test_a_connection_too_many_of_one_address_gets_an_error_and_another_address_is_served() -> None:
+    server = await serve(echo, port=0, limits=ConnectionLimits(connections_of_one=1))
+
+    async def answer(source: str) -> bytes:
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port, local_addr=(source, 0))
+        stack.callback(writer.close)
+        writer.write(request(b"x"))
+        return await asyncio.wait_for(reader.readexactly(12), GUARD)
+
+    with contextlib.ExitStack() as stack:
+        assert await answer("127.0.0.1") == b"HTTP/1.1 200"
+        assert await answer("127.0.0.1") == b"HTTP/1.1 503"
+        assert await answer("127.0.0.2") == b"HTTP/1.1 200"
+    await server.close()
+
+
 async def test_closing_lets_requests_end_and_idle_connections_go() -> None:
     waiting: list[Request] = []
     async with serving(waiting.append) as served:

@@ -184,6 +184,10 @@ class AgentLinks:
         """Return the storages of an instance that is expected, in the order of its containers. Raises KeyError."""
         return self._agents[instance].storages
 
+    def expects(self, instance: str) -> bool:
+        """Whether the agent of an instance is admitted, if it proves that it is that."""
+        return instance in self._agents
+
     def linked(self, instance: str) -> bool:
         """Whether the agent of an instance is linked now."""
         agent = self._agents.get(instance)
