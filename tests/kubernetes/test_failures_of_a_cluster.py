@@ -7,6 +7,8 @@ import itertools
 import json
 import os
 import secrets
+import shutil
+import sqlite3
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -15,8 +17,10 @@ from typing import Any
 
 import pytest
 import targets
+from botocore.exceptions import ClientError
 from cluster_cell import ECR, SMALL, Cell, Load, cell, eventually, is_real
 from fake_cluster import cluster as clusters
+from strangers import answer_to_knock, silent_strangers
 from witness import BUCKET, CALLERS, WARM, Endpoint, endpoint, identities, lost, ready, under_load
 
 import docker_rig
@@ -373,3 +377,176 @@ def test_a_pod_of_another_house_with_labels_of_ours_is_left_alone(
     assert many.invoke("warm0")
     assert "stranger" in ready(hostler)
     hostler.kubectl("delete", "pod", "stranger", "--namespace", hostler.instances, "--grace-period=1")
+
+
+def test_evictions_go_one_by_one_within_their_budgets_and_lose_no_call(
+    hostler: Cell, many: Endpoint, calls: int
+) -> None:
+    assert hostler.cluster
+    with under_load(hostler, many, calls) as load:
+        for namespace, names in (
+            (hostler.instances, sorted(ready(hostler))),
+            (hostler.namespace, sorted({*ready(hostler, hostler.namespace)} - {"hostler-control-0"})),
+        ):
+            first, second = names
+            eventually(lambda it=namespace: budget(hostler, it) == 1, "one of two may go")
+            assert hostler.cluster.evict(namespace, first, second) == [second]
+            eventually(lambda it=namespace, pod=second: not hostler.cluster.evict(it, pod), "the other one may go, too")
+            eventually(lambda it=namespace, gone={*names}: is_renewed(hostler, it, gone), "two others are there")
+            load.more(calls // 4)
+    assert lost(load) == 0, load.outcomes
+
+
+def budget(hostler: Cell, namespace: str) -> int:
+    """Return how many pods may be evicted now."""
+    budgets = hostler.read("poddisruptionbudgets", "--namespace", namespace)["items"]
+    return sum(each.get("status", {}).get("disruptionsAllowed", 0) for each in budgets)
+
+
+def is_renewed(hostler: Cell, namespace: str, gone: set[str]) -> bool:
+    now = {*ready(hostler, namespace)} - {"hostler-control-0"}
+    return len(now) == 2 and not now & gone
+
+
+def test_the_notice_of_a_spot_instance_loses_no_call(hostler: Cell, many: Endpoint, calls: int) -> None:
+    assert hostler.cluster
+    with under_load(hostler, many, calls) as load:
+        before = ready(hostler)
+        victim = in_zone(before, "b")
+        with hostler.cluster.shut_down(before[victim], grace=20):
+            eventually(lambda: len({*ready(hostler)} - {victim}) == 2, "another pod takes its place")
+            load.more(calls)
+            eventually(lambda: victim not in names(hostler), "it is gone")
+    assert lost(load) == 0, load.outcomes
+
+
+def test_whoever_is_not_of_the_cell_gets_no_word_and_takes_nobodys_place(
+    hostler: Cell, many: Endpoint, calls: int
+) -> None:
+    assert hostler.cluster
+    one, two = sorted(ready(hostler))
+    [gateway, *_] = sorted({*ready(hostler, hostler.namespace)} - {"hostler-control-0"})
+    token, of_instances = hostler.cluster.token, (hostler.instances, "hostler-instance")
+    control = hostler.read("pod", "hostler-control-0", "--namespace", hostler.namespace)["status"]["podIP"]
+    instances = {
+        pod["metadata"]["name"]: json.loads(pod["metadata"]["annotations"]["hostler.dev/launch"])["id"]
+        for pod in hostler.pods()
+    }
+    good = token(*of_instances, "hostler", one)
+    refused = [
+        ("agent", instances[two], good),  # another pod's
+        ("gateway", gateway, good),
+        ("agent", instances[one], token(*of_instances, "", one)),  # for the API server
+        ("agent", instances[one], token(*of_instances, "hostler")),  # of no pod
+        ("agent", instances[one], token(hostler.instances, "default", "hostler", one)),
+        ("agent", instances[one], token(*of_instances, "hostler", one, seconds=-1)),
+        ("agent", instances[one], good[:-1] + ("A" if good[-1] != "A" else "B")),
+        ("gateway", gateway, ""),
+    ]
+    before = identities(hostler)
+    with under_load(hostler, many, calls) as load, contextlib.ExitStack() as strangers:
+        for role, name, shown in refused:
+            assert answer_to_knock(control, role, name, shown) == b"", (role, name)
+        assert answer_to_knock(control, "agent", instances[one], good)  # and the agent is linked again
+        agents = [pod["status"]["podIP"] for pod in hostler.pods()]
+        ports = [(control, 7700), (control, 7701), *((agent, 7901) for agent in agents)]
+        strangers.enter_context(silent_strangers(hostler.cluster.kubelet.network, ports, 500))
+        many.put(f"beside{calls}")
+        assert many.invoke(f"beside{calls}")
+        assert hostler.status("many")[0] == "InService"
+        load.more(calls)
+        assert len(ready(hostler)) == 2
+    assert lost(load) == 0, load.outcomes
+    assert identities(hostler) == before
+
+
+def volume(hostler: Cell) -> Path:
+    """Return the folder of control's volume."""
+    assert hostler.cluster
+    return hostler.cluster.folder / "claims" / f"{hostler.namespace}-data-hostler-control-0"
+
+
+def test_of_two_controls_the_older_one_falls_silent(hostler: Cell, many: Endpoint, calls: int, tmp_path: Path) -> None:
+    """Its node's kubelet is gone, and it runs on with the same state, while Kubernetes has put another in its place."""
+    assert hostler.cluster
+    before = identities(hostler)
+    own = hostler.read("pod", "hostler-control-0", "--namespace", hostler.namespace)
+    [older] = [each["containerID"].removeprefix("docker://") for each in own["status"]["containerStatuses"]]
+    data, old = volume(hostler), volume(hostler).with_suffix(".older")
+    with under_load(hostler, many, calls) as load:
+        hostler.cluster.abandon(hostler.namespace, "hostler-control-0")
+        data.rename(old)
+        shutil.copytree(old, data, copy_function=os.link, ignore=shutil.ignore_patterns("*.db*", "artifacts"))
+        with sqlite3.connect(old / "hostler.db") as state:
+            state.execute("VACUUM INTO ?", [str(data / "hostler.db")])
+        for folder, _, files in os.walk(data):
+            for each in (folder, *(os.path.join(folder, file) for file in files)):
+                os.chown(each, 10_001, 10_001)
+        namespace = ("--namespace", hostler.namespace)
+        hostler.kubectl("delete", "pod", "hostler-control-0", *namespace, "--grace-period=0", "--force")
+        eventually(lambda: "hostler-control-0" in ready(hostler, hostler.namespace), "there is another control")
+        eventually(lambda: not is_running(older), "the older one has ended")
+        many.put(f"newer{calls}")
+        assert many.invoke(f"newer{calls}")
+        load.more(calls)
+    assert lost(load) == 0, load.outcomes
+    assert identities(hostler) == before
+
+
+def is_running(container: str) -> bool:
+    return docker_rig.docker("inspect", "--format", "{{.State.Running}}", container).strip() == "true"
+
+
+def test_a_store_that_is_lost_and_made_anew_leaves_the_pods_of_the_other_one_alone(
+    hostler: Cell, many: Endpoint, calls: int
+) -> None:
+    """The new one has an endpoint of the same name, so its instances have the same ids. Then the old one is back."""
+    before = identities(hostler)
+    data, lost_one = volume(hostler), volume(hostler).with_suffix(".lost")
+    with without_control(hostler):
+        data.rename(lost_one)
+    try:
+        eventually(lambda: "2 pods are of another store" in log_of_control(hostler), "the old pods are named")
+        eventually(lambda: is_unknown(many), "nobody knows the endpoint any more")
+        hostler.deploy("many", [{"Image": f"{ECR}/myimage1:mytag"}], count=2)
+        hostler.wait_in_service("many")
+        answer = hostler.runtime.invoke_endpoint(EndpointName="many", ContentType="text/csv", Body="2")
+        assert answer["Body"].read() == b"6.0"
+        assert identities(hostler) > before
+        assert len(identities(hostler)) == 4
+        hostler.delete("many")
+        eventually(lambda: identities(hostler) == before, "only the old instances are left")
+    finally:
+        with without_control(hostler):
+            shutil.rmtree(data)
+            lost_one.rename(data)
+    with under_load(hostler, many, calls) as load:
+        many.put(f"again{calls}")
+        assert many.invoke(f"again{calls}")
+    assert lost(load) == 0, load.outcomes
+    assert identities(hostler) == before
+
+
+@contextlib.contextmanager
+def without_control(hostler: Cell) -> Iterator[None]:
+    scale = ("scale", "statefulset/hostler-control", "--namespace", hostler.namespace)
+    hostler.kubectl(*scale, "--replicas=0")
+    eventually(lambda: "hostler-control-0" not in names(hostler, hostler.namespace), "control is gone")
+    yield
+    hostler.kubectl(*scale, "--replicas=1")
+    eventually(lambda: "hostler-control-0" in ready(hostler, hostler.namespace), "control is back")
+
+
+def is_unknown(many: Endpoint) -> bool:
+    try:
+        return not many.invoke("warm0")
+    except ClientError as error:
+        return "Endpoint many of account" in str(error)
+
+
+def names(hostler: Cell, namespace: str = "") -> set[str]:
+    return {pod["metadata"]["name"] for pod in hostler.pods(namespace)}
+
+
+def log_of_control(hostler: Cell) -> str:
+    return hostler.kubectl("logs", "hostler-control-0", "--namespace", hostler.namespace)

@@ -13,6 +13,8 @@ With `running(nodes=ZONES)` its pods run on Docker, on nodes with these names an
     cluster.front(namespace, service, port)   a port of this machine that leads to a service's ready pods
     with cluster.cut_off(node): …       its pods are reached by nobody, and nothing is heard of them
     cluster.drain(node)                 its pods are evicted, as `kubectl drain` does it, within their budgets
+    with cluster.shut_down(node, 20): … its machine ends, and its pods have 20 s for that
+    cluster.abandon(namespace, pod)     its containers run on, whatever becomes of the pod
     cluster.logs(namespace, pod, container)
 
 With `running(hollow=0.1)` there is no Docker, and each pod is ready after 0.1 s.
@@ -192,14 +194,42 @@ class Cluster:
         deadline = time.monotonic() + seconds
         while pods := [pod for pod in self.list(POD) if pod["spec"].get("nodeName") == node]:
             for pod in pods:
-                metadata = pod["metadata"]
-                place = Place(POD, metadata["namespace"], metadata["name"], "eviction")
-                if "deletionTimestamp" not in metadata:
-                    with contextlib.suppress(Refusal):
-                        self.call(lambda place=place: deletion.evict(self.store, place, {}))
+                if "deletionTimestamp" not in pod["metadata"]:
+                    self.evict(pod["metadata"]["namespace"], pod["metadata"]["name"])
             if time.monotonic() > deadline:
                 raise TimeoutError(f"{node} still has {[pod['metadata']['name'] for pod in pods]}")
             time.sleep(0.2)
+
+    def evict(self, namespace: str, *pods: str) -> list[str]:
+        """Evict pods, one after the other with nothing between; return those that a budget keeps (429)."""
+
+        def evict() -> list[str]:
+            kept = []
+            for pod in pods:
+                try:
+                    deletion.evict(self.store, Place(POD, namespace, pod, "eviction"), {})
+                except Refusal as refusal:
+                    if refusal.code == 429:
+                        kept.append(pod)
+            return kept
+
+        return self.call(evict)
+
+    @contextlib.contextmanager
+    def shut_down(self, node: str, grace: float) -> Iterator[None]:
+        """A machine is about to end, as a spot instance at its notice: no pod comes, and its own end within `grace`
+        seconds.
+        """
+        self.cordon(node)
+        self.call(lambda: self.kubelet.shut_down(node, grace))
+        try:
+            yield
+        finally:
+            self.cordon(node, allow=True)
+
+    def abandon(self, namespace: str, pod: str) -> None:
+        """Let a pod's containers run, as on a node whose kubelet is gone, whatever becomes of the pod."""
+        self.call(lambda: self.kubelet.abandon(namespace, pod))
 
     def cordon(self, node: str, *, allow: bool = False) -> None:
         """Let no new pod come to a node, or let them come again."""

@@ -48,6 +48,7 @@ class Kubelet:
         self._nodes: list[str] = []
         self._cut: set[str] = set()
         self._workers: dict[str, PodWorker] = {}
+        self._abandoned: list[PodWorker] = []
         self._loops: list[Loop] = []
         self._written: dict[str, bytes] = {}
 
@@ -80,9 +81,10 @@ class Kubelet:
             self.store.listeners.remove(self._heard)
         for loop in self._loops:
             await loop.close()
-        for worker in self._workers.values():
+        workers = [*self._workers.values(), *self._abandoned]
+        for worker in workers:
             worker.leave(0)
-        await asyncio.gather(*(worker.task for worker in self._workers.values()), return_exceptions=True)
+        await asyncio.gather(*(worker.task for worker in workers), return_exceptions=True)
         self._workers.clear()
         if not self._opened:
             return
@@ -133,7 +135,18 @@ class Kubelet:
                     own = ["!", "--in-interface" if chain == "INPUT" else "--out-interface", "lo"]
                     subprocess.run([*words, *own, "--jump", "DROP"], check=True, capture_output=True)
 
+    def shut_down(self, node: str, grace: float) -> None:
+        """End a node's pods within `grace` seconds, as a kubelet does whose machine shuts down: their objects stay."""
+        for worker in self._workers.values():
+            if worker.node == node:
+                worker.fail("Terminated", "Pod was terminated in response to imminent node shutdown.", grace)
+
     # --- pods
+
+    def abandon(self, namespace: str, name: str) -> None:
+        """Let a pod's containers run, and follow the pod no more: until the end of the cluster nothing ends them."""
+        worker = self.worker(namespace, name)
+        self._abandoned.append(self._workers.pop(worker.uid))
 
     def worker(self, namespace: str, name: str) -> PodWorker:
         """Return the worker of a pod. Raises KeyError."""
@@ -218,6 +231,8 @@ class Kubelet:
         for uid, pod in pods.items():
             node, metadata = pod["spec"]["nodeName"], pod["metadata"]
             if node in self._cut:
+                continue
+            if any(uid == each.uid for each in self._abandoned):
                 continue
             if uid not in self._workers and pod["status"].get("phase") not in ("Succeeded", "Failed"):
                 worker = self._workers[uid] = PodWorker(self, node, pod)

@@ -85,6 +85,7 @@ class PodWorker:
         self.address = ""
         self._phase = "Pending"
         self._reason = self._message = ""
+        self._failure = ("", "")  # why the kubelet ends it, as (reason, message); empty: it does not
         self._initialized = False
         self._since = now()
         self._deadline = float("inf")
@@ -104,11 +105,11 @@ class PodWorker:
     def container(self, name: str) -> Running:
         return self._all[name]
 
-    def fail(self, reason: str, message: str) -> None:
-        """End the pod as failed, as a kubelet does that evicts it: its object stays."""
-        self._phase, self._reason, self._message = "Failed", reason, message
-        self._leaving.set()
-        self._deadline = min(self._deadline, time.monotonic() + 1)
+    def fail(self, reason: str, message: str, grace: float = 1) -> None:
+        """End the pod as failed, as a kubelet does that evicts it, or whose machine shuts down: its object stays."""
+        self._failure = (reason, message)
+        self.publish()
+        self.leave(grace)
         events.note(self._kubelet.store, self.pod, reason, message, "kubelet", warning=True)
 
     def publish(self) -> None:
@@ -403,6 +404,8 @@ class PodWorker:
             self._life.cancel()  # nothing more is started
         await asyncio.gather(*(self._end_one(each) for each in begun))
         await self._end_sidecars(self._deadline)
+        if any(self._failure):
+            self._phase, (self._reason, self._message) = "Failed", self._failure
         if self._phase not in ("Failed", "Succeeded"):
             self._phase = "Failed" if any(each.state.get("terminated", {}).get("exitCode") for each in mains) else "Succeeded"  # fmt: skip  # noqa: E501
         self.publish()
@@ -498,6 +501,8 @@ class PodWorker:
             status["initContainerStatuses"] = [each.status() for each in inits]
         if self.address:
             status |= {"podIP": self.address, "podIPs": [{"ip": self.address}]}
+        if any(self._failure):
+            status["conditions"].append(_condition("DisruptionTarget", True) | {"reason": "TerminationByKubelet"})
         if self._reason:
             status |= {"reason": self._reason, "message": self._message}
         return status
