@@ -146,6 +146,7 @@ class Kubelet:
     def abandon(self, namespace: str, name: str) -> None:
         """Let a pod's containers run, and follow the pod no more: until the end of the cluster nothing ends them."""
         worker = self.worker(namespace, name)
+        worker.leave_alone()
         self._abandoned.append(self._workers.pop(worker.uid))
 
     def worker(self, namespace: str, name: str) -> PodWorker:

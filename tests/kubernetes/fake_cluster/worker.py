@@ -102,6 +102,10 @@ class PodWorker:
         self._deadline = min(self._deadline, time.monotonic() + grace)
         self._leaving.set()
 
+    def leave_alone(self) -> None:
+        """Start nothing again, and end nothing, until `leave`."""
+        self._ending = True
+
     def container(self, name: str) -> Running:
         return self._all[name]
 
