@@ -546,7 +546,3 @@ def is_unknown(many: Endpoint) -> bool:
 
 def names(hostler: Cell, namespace: str = "") -> set[str]:
     return {pod["metadata"]["name"] for pod in hostler.pods(namespace)}
-
-
-def log_of_control(hostler: Cell) -> str:
-    return hostler.kubectl("logs", "hostler-control-0", "--namespace", hostler.namespace)
