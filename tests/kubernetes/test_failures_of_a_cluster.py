@@ -76,17 +76,28 @@ def in_zone(pods: dict[str, str], zone: str) -> str:
     return pod
 
 
-def container_id(hostler: Cell, pod: str, container: str) -> str:
-    """Return the id in Docker of a pod's container."""
+def container_status(hostler: Cell, pod: str, container: str) -> dict[str, Any]:
+    """Return what the API says of a pod's container."""
     status = hostler.read("pod", pod, "--namespace", hostler.instances)["status"]
     states = [*status.get("containerStatuses", ()), *status.get("initContainerStatuses", ())]
-    [id] = [each["containerID"].removeprefix("docker://") for each in states if each["name"] == container]
-    return str(id)
+    [found] = [each for each in states if each["name"] == container]
+    return dict(found)
 
 
-def kill(hostler: Cell, pod: str, container: str) -> None:
-    """kill -9 the first process of a pod's container."""
-    docker_rig.docker("kill", container_id(hostler, pod, container))
+def container_id(hostler: Cell, pod: str, container: str) -> str:
+    """Return the id in Docker of a pod's container."""
+    return str(container_status(hostler, pod, container)["containerID"]).removeprefix("docker://")
+
+
+def is_back(hostler: Cell, pod: str, before: str) -> bool:
+    """Whether a pod's agent that had this id has another one, and the pod is ready."""
+    return container_id(hostler, pod, "agent") != before and pod in ready(hostler)
+
+
+def kill(hostler: Cell, pod: str, container: str) -> str:
+    """kill -9 the first process of a pod's container; return the container's id."""
+    docker_rig.docker("kill", id := container_id(hostler, pod, container))
+    return id
 
 
 def test_a_killed_model_container_loses_the_calls_in_it_and_is_replaced(
@@ -111,6 +122,7 @@ def test_a_container_that_is_killed_for_memory_loses_the_calls_in_it_and_is_repl
     hostler.configure(name, [container], count=2, type="ml.t2.medium")
     hostler.sm.create_endpoint(EndpointName=name, EndpointConfigName=name)
     hostler.wait_in_service(name)
+    eventually(lambda: len(ready(hostler)) == 4, "its instances are ready, beside the two that are always there")
     before = ready(hostler).keys()
 
     def request(_: int) -> tuple[dict[str, Any], bytes]:
@@ -145,10 +157,10 @@ def test_while_an_agent_is_away_targets_are_loaded_on_another_instance_and_no_ca
     with under_load(hostler, many, calls) as load:
         for number, pod in enumerate(sorted(ready(hostler))):
             many.put(f"fetched{number}-{calls}")
-            kill(hostler, pod, "agent")  # whether it is back at once, the node decides
+            killed = kill(hostler, pod, "agent")  # whether it is back at once, the node decides
             assert many.invoke(f"fetched{number}-{calls}")
             load.more(calls // 4)
-            eventually(lambda: len(ready(hostler)) == 2, "its agent is back")
+            eventually(lambda pod=pod, killed=killed: is_back(hostler, pod, killed), "its agent is back")
     assert lost(load) == 0, load.outcomes
     assert identities(hostler) == before
 
@@ -173,7 +185,7 @@ def test_an_agent_that_is_killed_during_a_fetch_brings_it_all_the_same_and_once(
                 docker_rig.docker("update", "--cpu-quota", "-1", id)
         assert call.result()
         load.more(calls)
-        eventually(lambda: len(ready(hostler)) == 2, "its agent is back")
+        eventually(lambda: is_back(hostler, fetching, agents[fetching]), "its agent is back")
         eventually(lambda: not any(unfinished(hostler, pod) for pod in agents), "no half file is left")
     assert lost(load) == 0, load.outcomes
     assert identities(hostler) == before
