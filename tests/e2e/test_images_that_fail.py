@@ -5,12 +5,8 @@ The texts are golden behind AWS's sentence; `...` stands for the parts that diff
 
 from __future__ import annotations
 
-import hashlib
-import io
 import json
 import re
-import struct
-import tarfile
 import urllib.request
 from collections.abc import Iterator
 from typing import Any
@@ -19,6 +15,7 @@ import pytest
 from running import Hostler, eventually, hostler_up
 
 import docker_rig
+import other_machine
 
 pytestmark = pytest.mark.docker
 
@@ -111,50 +108,13 @@ def matches(reason: str, golden: str) -> None:
     assert re.fullmatch(pattern, reason, re.DOTALL), f"\n{reason}\n{golden}"
 
 
-def other_machine() -> str:
-    """Load an image whose one program is for a processor that this machine has not; return its tag."""
-    number, machine = (183, "arm64") if struct.calcsize("P") == 8 and _is_x86() else (62, "amd64")
-    head = b"\x7fELF" + bytes([2, 1, 1, 0]) + bytes(8)
-    head += struct.pack("<HHIQQQIHHHHHH", 2, number, 1, 0x400078, 64, 0, 0, 64, 56, 1, 0, 0, 0)
-    layer = _packed({"serve": head + struct.pack("<IIQQQQQQ", 1, 5, 0, 0x400000, 0x400000, 120, 120, 0x1000)})
-    config = {
-        "architecture": machine, "os": "linux", "config": {"Entrypoint": ["/serve"]},
-        "rootfs": {"type": "layers", "diff_ids": [f"sha256:{hashlib.sha256(layer).hexdigest()}"]},
-    }  # fmt: skip
-    tag = "hostler-test/other-machine:1"
-    manifest = [{"Config": "config.json", "RepoTags": [tag], "Layers": ["layer.tar"]}]
-    files = {
-        "layer.tar": layer,
-        "config.json": json.dumps(config).encode(),
-        "manifest.json": json.dumps(manifest).encode(),
-    }
-    docker_rig.docker("load", stdin=_packed(files))
-    return tag
-
-
-def _is_x86() -> bool:
-    import platform
-
-    return platform.machine() == "x86_64"
-
-
-def _packed(files: dict[str, bytes]) -> bytes:
-    packed = io.BytesIO()
-    with tarfile.open(fileobj=packed, mode="w") as tar:
-        for name, content in files.items():
-            member = tarfile.TarInfo(name)
-            member.size, member.mode = len(content), 0o755
-            tar.addfile(member, io.BytesIO(content))
-    return packed.getvalue()
-
-
 def test_each_mistake_in_an_image_is_told_apart(hostler: Hostler) -> None:
     faulty = docker_rig.image("faulty")
     golden = {name: (faulty, text) for name, text in PROGRAMS.items()}
     for name in ("no-serve", "line-ends"):
         golden[name] = (docker_rig.image(name.replace("-", "_")), NO_SERVE)
     golden["other-machine"] = (
-        other_machine(),
+        other_machine.image(),
         "The container exited with code 127 before it answered a ping. Its image is for linux/..., and Docker's machine"
         " is linux/.... Build the image for this machine: docker build --platform linux/.... Its last lines: ...",
     )
