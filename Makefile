@@ -122,7 +122,8 @@ cell: $(TESTED)
 	$(TEST) --cell $(SUITES:%=tests/e2e/test_%.py)
 
 # Three at a time: most of these tests wait for most of their time.
-FAILURES := tests/kubernetes/test_failures_of_a_cluster.py tests/kubernetes/test_dockerd_of_a_cluster.py
+FAILURES := failures dockerd failed_updates
+FAILURES := $(FAILURES:%=tests/kubernetes/test_%_of_a_cluster.py)
 slow: JOBS := 3
 slow: $(TESTED)
 	@failed=0; \

@@ -42,6 +42,7 @@ _TRIALS = {
     "node": ["node", "--version"],
     "busybox": ["busybox", "httpd", "--help"],
     "docker-registry": ["docker-registry", "--version"],
+    "mount": ["unshare", "--mount", "mount", "-t", "tmpfs", "tmpfs", "/mnt"],
     "netns": ["unshare", "--net", "ip", "link", "add", "one", "type", "veth", "peer", "name", "two"],
     # Of this repository, with the version before that tests run beside this one.
     "history": ["git", "-C", str(Path(__file__).parent), "cat-file", "-e", "bed9b739^{commit}"],

@@ -330,7 +330,15 @@ class Load(Outcomes):
 
 @contextlib.contextmanager
 def cell(folder: Path, names: dict[str, str] | None = None, machine: str = "", **values: Any) -> Iterator[Cell]:
-    """Install hostler in a cluster, with these values beside the suite's own; remove it afterwards.
+    """Install hostler in a cluster (see not_installed), with these values beside the suite's own; remove it then."""
+    with not_installed(folder, names, machine) as hostler:
+        hostler.install(**values)
+        yield hostler
+
+
+@contextlib.contextmanager
+def not_installed(folder: Path, names: dict[str, str] | None = None, machine: str = "") -> Iterator[Cell]:
+    """A cluster in which hostler is yet to be installed.
 
     `names`: images by role, if not those of the suite. `machine`: see fake_cluster.cluster.running.
     """
@@ -349,7 +357,6 @@ def cell(folder: Path, names: dict[str, str] | None = None, machine: str = "", *
         kubeconfig = cluster.kubeconfig_file() if cluster else Path(os.environ["KUBECONFIG"])
         hostler = Cell(kubeconfig, folder, cluster, names)
         stack.callback(hostler.close)
-        hostler.install(**values)
         yield hostler
 
 

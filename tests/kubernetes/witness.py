@@ -30,7 +30,7 @@ XGBOOST = "683313688378.dkr.ecr.us-east-1.amazonaws.com/sagemaker-xgboost:1.7-1"
 BUCKET = "models"
 CALLERS = 4
 WARM = [f"warm{number}" for number in range(6)]  # targets that are resident
-_SCRIPT = """
+SCRIPT = """
 import os, socket
 
 witness = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
@@ -99,9 +99,9 @@ class Endpoint:
         witness = {"WITNESS": f"{host} {port}"}
         return {"Image": XGBOOST, "ModelDataUrl": data, "Mode": "MultiModel", "Environment": witness}
 
-    def put(self, target: str, **more: bytes) -> None:
-        """Upload a model that answers with its name and the call's body; `more`: files beside its own."""
-        files = {"code/inference.py": _SCRIPT.encode(), "name": target.encode(), **more}
+    def put(self, target: str, script: str = SCRIPT, **more: bytes) -> None:
+        """Upload a model that answers with its name and the call's body. `more`: files beside its own."""
+        files = {"code/inference.py": script.encode(), "name": target.encode(), **more}
         self._hostler.s3.put_object(Bucket=BUCKET, Key=f"{self.name}/{target}.tar.gz", Body=targets.archive(files))
 
     def request(self, target: str) -> tuple[dict[str, Any], bytes]:

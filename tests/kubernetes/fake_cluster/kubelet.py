@@ -42,6 +42,9 @@ class Kubelet:
         self.gateway = ""
         self.port = 0  # of the API server
         self.haste = 1.0  # by which the waits between attempts are multiplied
+        self.disk = (
+            ""  # the size of the disk that each emptyDir of new pods has for itself, such as 8m; empty: no bound
+        )
         self.docker: aiodocker.Docker  # of `open`
         self._opened = False
         self.pause = ""

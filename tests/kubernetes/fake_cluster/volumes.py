@@ -22,10 +22,12 @@ TokenOf = Callable[[Object, str, int], str]  # (pod, audience, seconds)
 
 
 class Volumes:
-    """The folders of one pod."""
+    """The folders of one pod. `disk`: the size of the disk that each emptyDir has for itself. Needs root."""
 
-    def __init__(self, store: Store, pod: Object, folder: Path, claims: Path, authority: Path, token: TokenOf) -> None:
-        self._store, self._pod, self.folder = store, pod, folder
+    def __init__(
+        self, store: Store, pod: Object, folder: Path, claims: Path, authority: Path, token: TokenOf, disk: str = ""
+    ) -> None:
+        self._store, self._pod, self.folder, self._disk = store, pod, folder, disk
         self._claims, self._authority, self._token = claims, authority, token
         self._by_name = {volume["name"]: volume for volume in pod["spec"].get("volumes") or ()}
         self.hosts = folder / "hosts"
@@ -39,6 +41,8 @@ class Volumes:
             if "emptyDir" in volume or "persistentVolumeClaim" in volume:
                 if not path.exists():
                     path.mkdir(parents=True)
+                    if self._disk and "emptyDir" in volume:
+                        _mount_disk(path, self._disk)
                     self._share(path)
             else:
                 self._write(path, self._files(volume), volume)
@@ -93,6 +97,9 @@ class Volumes:
 
     def remove(self) -> None:
         """Remove the pod's own folders; claims stay."""
+        for name, volume in self._by_name.items():
+            if "emptyDir" in volume and (path := self.path(name)).is_mount():
+                subprocess.run(["umount", "--lazy", str(path)], check=True, capture_output=True)
         remove(self.folder)
 
     def _share(self, path: Path) -> None:
@@ -182,6 +189,10 @@ class Volumes:
             os.chown(file, -1, group if group is not None else 0)
         except PermissionError:
             file.chmod(mode | 0o444)
+
+
+def _mount_disk(path: Path, size: str) -> None:
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(path)], check=True, capture_output=True)
 
 
 def remove(folder: Path) -> None:

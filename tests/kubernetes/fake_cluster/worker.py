@@ -78,7 +78,13 @@ class PodWorker:
         self.uid, self.key = metadata["uid"], (metadata["namespace"], metadata["name"])
         folder = kubelet.folder / "pods" / self.uid
         self.volumes = Volumes(
-            kubelet.store, pod, folder, kubelet.folder / "claims", kubelet.folder / "ca.crt", kubelet.token
+            kubelet.store,
+            pod,
+            folder,
+            kubelet.folder / "claims",
+            kubelet.folder / "ca.crt",
+            kubelet.token,
+            kubelet.disk,
         )
         self._all = {each["name"]: Running(each) for each in containers(pod["spec"])}
         self.sandbox = ""  # its id in Docker
