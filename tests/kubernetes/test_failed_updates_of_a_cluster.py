@@ -178,6 +178,7 @@ def test_an_update_that_fails_says_why_and_the_old_instances_serve_on(hostler: C
         hostler.delete(f"old-{name}")
         hostler.sm.delete_endpoint_config(EndpointConfigName=f"bad-{name}")
         hostler.sm.delete_model(ModelName=f"bad-{name}")
+    eventually(lambda: not identities(hostler) & before, "their instances are gone")
 
 
 def test_an_update_beyond_the_quota_has_no_capacity(hostler: Cell, many: Endpoint) -> None:
