@@ -53,6 +53,7 @@ class _Connection(asyncio.Protocol):
     def __init__(self, server: Server) -> None:
         self.server = server
         self.limits = server.limits
+        self.peer = ""  # its address, where connections are counted by that; empty: it was gone at once
         self.phase: int = IDLE
         self.deadline = math.inf  # of the phase, loop time
         self.write_deadline = math.inf  # of a peer that does not read
@@ -80,7 +81,7 @@ class _Connection(asyncio.Protocol):
         self.closing = self.server.closing
         self.server.opened(self)
         self._enter(IDLE, self.limits.idle_time)
-        if len(self.server.connections) > self.limits.connections or self.server.is_crowded(transport):
+        if len(self.server.connections) > self.limits.connections or self.server.is_crowded(self):
             self.refuse(503, "Too many connections.")
             self.advance()
 
@@ -327,13 +328,13 @@ class Server:
         if self._sweeper is None:
             self._tick()
 
-    def is_crowded(self, transport: asyncio.BaseTransport) -> bool:
-        """Whether too many connections are those of the peer of this one."""
+    def is_crowded(self, connection: _Connection) -> bool:
+        """Whether too many connections are those of this one's peer."""
         if not self.limits.connections_of_one:
             return False
-        host = transport.get_extra_info("peername")[0]
-        same = [each for each in self.connections if each.transport.get_extra_info("peername")[0] == host]
-        return len(same) > self.limits.connections_of_one
+        address = connection.transport.get_extra_info("peername")
+        connection.peer = address[0] if address else ""
+        return sum(each.peer == connection.peer for each in self.connections) > self.limits.connections_of_one
 
     def closed(self, connection: _Connection) -> None:
         self.connections.discard(connection)

@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import struct
 import tempfile
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -421,6 +422,22 @@ async def test_a_connection_too_many_of_one_address_gets_an_error_and_another_ad
         assert await answer("127.0.0.1") == b"HTTP/1.1 503"
         assert await answer("127.0.0.2") == b"HTTP/1.1 200"
     await server.close()
+
+
+@pytest.mark.usefixtures("either_loop")
+async def test_a_connection_that_is_gone_before_it_is_seen_leaves_the_others_served() -> None:
+    server = await serve(echo, port=0, limits=ConnectionLimits(connections_of_one=2))
+    gone = socket.create_connection(("127.0.0.1", server.port), GUARD)
+    gone.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    gone.close()  # with a reset, before the loop accepts it
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+    writer.write(request(b"x"))
+    assert await asyncio.wait_for(reader.readexactly(12), GUARD) == b"HTTP/1.1 200"
+    await until(lambda: len(server.connections) == 1)
+    await server.close()
+    writer.close()
+    with contextlib.suppress(ConnectionError):
+        await writer.wait_closed()
 
 
 async def test_closing_lets_requests_end_and_idle_connections_go() -> None:
