@@ -72,13 +72,13 @@ def parse(text: str) -> Reference:
 def with_digest(reference: str, digests: Iterable[str]) -> str:
     """Return an image's name with its digest, of those in the reference's repository; empty: there is none.
 
-    `digests`: such as name@sha256:…, of any repository. Raises ValueError if the reference is none.
+    `digests`: such as name@sha256:…, of any repository. What is no reference has none.
     """
-    wanted = parse(reference)
     for each in digests:
         with contextlib.suppress(ValueError):
-            if (found := parse(each)).digest and found.full == wanted.full:
-                return f"{wanted.name}@{found.digest}"
+            image, found = parse(reference), parse(each)
+            if found.digest and found.full == image.full:
+                return f"{image.name}@{found.digest}"
     return ""
 
 

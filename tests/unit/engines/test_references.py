@@ -97,6 +97,7 @@ def test_the_first_pattern_that_matches_whole_parts_of_the_name_is_replaced(imag
         ("a:1", (), ""),
         ("a:1", ("a:1",), ""),
         ("docker.io/library/a:1", ("no digest", f"a@{DIGEST}"), f"docker.io/library/a@{DIGEST}"),
+        ("No Reference", (f"a@{DIGEST}",), ""),
     ],
 )
 def test_an_image_has_the_digest_of_its_own_repository(reference: str, digests: tuple[str, ...], resolved: str) -> None:

@@ -252,3 +252,8 @@ def test_a_pod_with_a_launch_that_no_hostler_wrote_is_none_of_ours(launch: str) 
     assert facts.note(pod(RUNNING)) == NOTE
     assert facts.note(pod(RUNNING, metadata={"annotations": {"hostler.dev/launch": launch}})) is None
     assert facts.note(pod(RUNNING, metadata={"annotations": None})) is None
+
+
+def test_a_pod_whose_launch_names_no_image_is_reported_all_the_same() -> None:
+    forged = msgspec.structs.replace(NOTE, containers=(ContainerNote("log", "No Reference"),))
+    assert facts.report(pod(RUNNING), forged).containers[0].image == "No Reference"
