@@ -393,6 +393,62 @@ async def test_what_no_disk_has_room_for_is_refused_although_targets_that_made_w
         calling.cancel()
 
 
+class Cramped(OwnDisk):
+    """Its disk has room for `large` alone."""
+
+    def __init__(self, storage: Storage) -> None:
+        super().__init__(storage)
+        self._held = set[str]()
+
+    async def fetch(self, model_id: str, target: str, bucket: str, key: str, failed: str = "") -> Placed:
+        if target == "large" and self._held:
+            raise DiskFull("There is no room.")
+        self._held.add(model_id)
+        return await self._storage.fetch(model_id, target, bucket, key, failed)
+
+    async def discard(self, model_id: str, *, failed: bool = False, forget: bool = False) -> None:
+        await self._storage.discard(model_id, failed=failed, forget=forget)
+        self._held.discard(model_id)
+
+
+class CrampedMachines(Engine):
+    """Each instance is on a machine of its own, whose disk is small."""
+
+    async def prepare(self, launch: InstanceLaunch) -> tuple[Storage, ...]:
+        return tuple(map(Cramped, await super().prepare(launch)))
+
+
+class Hesitant(Container):
+    """It takes its time to unload."""
+
+    hesitation = 2.0  # seconds
+
+    def unload(self, request: Request, name: str) -> None:
+        asyncio.get_running_loop().call_later(self.hesitation, super().unload, request, name)
+
+
+async def test_a_full_disk_is_given_the_time_in_which_targets_leave_it_whatever_leaves_others(ground: Ground) -> None:
+    ground.engine = CrampedMachines(ground.folder / "c", lambda _: Hesitant())
+    async with ground.control() as (reconciler, gateway):
+        await status(reconciler, ground.endpoint(2), "InService")
+        for name in "abcdefgh":
+            ground.put(f"p/{name}")
+            gateway.need(name)
+            await gateway.until(lambda name=name: gateway.where(name))
+        (runtime,) = reconciler.runtimes.all.values()
+        ground.put("p/large")
+        gateway.need("large")
+        await gateway.until(lambda: runtime.instances.where("large"))
+        other = next(each for each in runtime.instances if each.cache.state("large") == "absent")
+        others = ground.containers[other.container.id]
+        assert isinstance(others, Hesitant)
+        others.hesitation = 1.0
+        while commands := other.cache.free_disk():
+            other.run(commands)  # they leave before the first one leaves the full disk
+        await gateway.until(lambda: gateway.refused or gateway.where("large"))
+        assert gateway.where("large")
+
+
 class AgentsStorage(OwnDisk):
     """A container's storage whose agent may be away. `waits`: gets it when a fetch waits for the agent."""
 

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections import Counter
+from collections.abc import Hashable
 from typing import Literal
 
 from hostler import contract, names
@@ -54,7 +56,7 @@ class TargetLoader:
         self._metrics = metrics
         self._faults = faults
         self._now = clock.of_loop()
-        self._departures = 0  # targets that have left an instance
+        self._departures = Counter[Hashable]()  # targets that have left, by their disk
         self._departed = asyncio.Event()  # set, and made anew, at each
 
     async def restore(self, at: InstanceTargets) -> None:
@@ -140,12 +142,12 @@ class TargetLoader:
         """Have idle targets leave an instance's disk, so many at most. Return how many, once they have left."""
         disk = at.container.storage.disk
         sharing = (at, *(each for each in self._instances if each.container.storage.disk == disk))
-        left, departures = 0, self._departures
+        left, departures = 0, self._departures[disk]
         while left < most and any(_free_disk(each) for each in sharing):
             left += 1
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(ROOM_TIMEOUT):
-                while self._departures < departures + left:
+                while self._departures[disk] < departures + left:
                     await self._departed.wait()
         return left
 
@@ -270,7 +272,7 @@ class TargetLoader:
         begun = self._now()
         await at.api.unload(at.records[target].artifact.model_id)
         await at.discard(target)
-        self._departures += 1
+        self._departures[at.container.storage.disk] += 1
         self._departed.set()
         self._departed = asyncio.Event()
         now = self._now()
