@@ -52,7 +52,7 @@ class Endpoint:
     def variant(self, fleet: int, index: int) -> VariantSpec | None:
         """A variant of a fleet; None if there is no such variant (any more)."""
         for revision in self.revisions:
-            if revision.fleet == fleet and index < len(revision.spec.variants):
+            if revision.fleet == fleet and 0 <= index < len(revision.spec.variants):
                 return revision.spec.variants[index]
         return None
 

@@ -85,34 +85,36 @@ class Instances(Mapping[str, Instance]):
         for id, containers in asked.items():  # what is missing from the list is there no more
             reports.setdefault(id, InstanceReport(id, {}, (ContainerReport(),) * containers))
         for id, report in reports.items():
-            if id not in self:
-                if (key := self._key(report)) is None:
-                    continue
-                self._begin(key, variant(key) or undesired(key.variant, len(report.containers)), report)
-            await self[id].look(report, whole=id in asked)
+            instance = self.get(id) or self._take_over(report, variant)
+            if instance is not None and len(instance.containers) == len(report.containers):
+                await instance.look(report, whole=id in asked)
+            elif id not in self._strangers:
+                self._strangers.add(id)
+                log.warning("the engine lists %s, which no control has started: it is left alone", id)
 
-    def _key(self, report: InstanceReport) -> InstanceKey | None:
-        """Return the key of an instance that an earlier control started; None for a stranger."""
+    def _take_over(
+        self, report: InstanceReport, variant: Callable[[InstanceKey], VariantSpec | None]
+    ) -> Instance | None:
+        """Take over an instance that an earlier control started; None for a stranger."""
         try:
             key = InstanceKey.from_labels(report.labels)
         except (KeyError, ValueError):
-            key = None
-        if key is None or key.id != report.id:
-            if report.id not in self._strangers:
-                self._strangers.add(report.id)
-                log.warning("the engine lists %s, which no control has started: it is left alone", report.id)
             return None
-        return key
+        spec = variant(key) or undesired(key.variant, len(report.containers))
+        if key.id != report.id or len(spec.model.containers) != len(report.containers):
+            return None
+        return self._begin(key, spec, report)
 
     def start(self, key: InstanceKey, variant: VariantSpec) -> None:
         """Begin a new instance."""
         self._begin(key, variant, None)
 
-    def _begin(self, key: InstanceKey, variant: VariantSpec, adopted: InstanceReport | None) -> None:
+    def _begin(self, key: InstanceKey, variant: VariantSpec, adopted: InstanceReport | None) -> Instance:
         self._platform.logs.belongs(key.uid, key.endpoint_key)
         instance = Instance(self._platform, key, variant, self._silent)
         self._by_id[key.id] = self._of[key.uid][key.id] = instance
         instance.begin(adopted)
+        return instance
 
     # --- loss -----------------------------------------------------------------------------------------------------
 

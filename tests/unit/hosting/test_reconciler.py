@@ -11,6 +11,7 @@ from simulated import Loop
 
 from hostler.engines.engine import ContainerLaunch, InstanceLaunch
 from hostler.hosting import clock
+from hostler.hosting.instance_key import InstanceKey
 from hostler.hosting.instances import LAST_STARTS
 from hostler.wire import gateway_messages
 
@@ -177,12 +178,17 @@ async def test_while_the_engine_cannot_be_asked_routes_follow_the_pings_and_targ
 async def test_what_no_control_started_stops_no_pass_and_is_left_alone(ground: Ground) -> None:
     launch = ContainerLaunch("123456789012.dkr.ecr.us-east-1.amazonaws.com/sagemaker-xgboost:1", {}, log="x/y")
     async with ground.control() as (reconciler, _):
-        for id, labels in (("stranger", {"for": "a test"}), ("other", {"uid": "1", "fleet": "first"})):
-            await ground.engine.prepare(InstanceLaunch(id, labels, (launch,)))
-            await ground.engine.start(id)
         uid = ground.endpoint()
+        key = InstanceKey(KEY, uid, fleet=1, revision=1, variant="v", variant_index=0, slot=0, attempt=7)
+        for id, labels, containers in (
+            ("stranger", {"for": "a test"}, 1),
+            ("other", {"uid": "1", "fleet": "first"}, 1),
+            (key.id, key.labels(), 2),  # the variant has one
+        ):
+            await ground.engine.prepare(InstanceLaunch(id, labels, (launch,) * containers))
+            await ground.engine.start(id)
         await status(reconciler, uid, "InService")
-        assert {report.id for report in await ground.engine.list()} == {"stranger", "other", f"{uid}.1.0.0.0"}
+        assert {report.id for report in await ground.engine.list()} == {"stranger", "other", key.id, f"{uid}.1.0.0.0"}
 
 
 async def test_a_log_that_the_engine_keeps_itself_is_shown_beside_those_in_files(ground: Ground) -> None:
