@@ -16,7 +16,7 @@ from engine_stage import CONTROL, GUARD, HOUSE, INSTANCES, Stage, empty, furnish
 from fake_cluster import cluster as clusters
 from fake_cluster.access import Question
 from fake_cluster.cluster import Cluster
-from fake_cluster.kinds import BUDGET, CONFIG_MAP, POD, QUOTA
+from fake_cluster.kinds import BUDGET, CONFIG_MAP, NAMESPACE, POD, QUOTA
 
 from hostler.engines.engine import ContainerReport, InstanceReport
 from hostler.engines.kubernetes.tokens import TokenDoor
@@ -281,6 +281,26 @@ async def test_without_the_right_to_create_pods_an_instance_is_given_up_at_once_
             str(refused.value),
         ), refused.value
         await stage.engine.stop("one", 0)
+
+
+async def test_a_pod_that_its_namespace_does_not_admit_is_no_question_of_rights(
+    cluster: Cluster, open_stage: Open
+) -> None:
+    def enforce(**labels: str) -> None:
+        def change(namespace: Any) -> None:
+            namespace["metadata"]["labels"] = labels
+
+        cluster.call(lambda: cluster.store.patch(cluster.store.get(NAMESPACE, "", INSTANCES), change))
+
+    enforce(**{"pod-security.kubernetes.io/enforce": "restricted"})
+    try:
+        async with open_stage() as stage:
+            with pytest.raises(EngineError, match=r"violates PodSecurity .*[^.]\.$") as refused:
+                await asyncio.wait_for(stage.engine.prepare(launch("one")), GUARD)
+            assert "doctor" not in str(refused.value)
+            await stage.engine.stop("one", 0)
+    finally:
+        enforce()
 
 
 async def test_beyond_the_quota_of_its_namespace_there_is_no_capacity_for_an_instance(

@@ -31,6 +31,7 @@ from hostler.wire.http_head import render
 log = logging.getLogger(__name__)
 
 PAGE = "/_hostler/artifacts/"
+_CONNECTING = 5.0  # seconds in which a connect that control refuses is tried again: others may crowd its port
 _AHEAD = 4 * CHUNK  # bytes that wait for their reader, before no more are read
 
 _ERROR = msgspec.json.Decoder(ErrorData)
@@ -80,7 +81,10 @@ class ControlSource:
             lines.append(("If-None-Match", f'"{known}"'))
         download = _Download()
         head = render(f"GET {PAGE}{place} HTTP/1.1", lines)
-        download.exchange = self._pool.send(download, self.address, head, deadline=math.inf, buffer=0)
+        until = asyncio.get_running_loop().time() + _CONNECTING
+        download.exchange = self._pool.send(
+            download, self.address, head, deadline=math.inf, connect_until=until, buffer=0
+        )
         return download
 
 

@@ -480,7 +480,8 @@ async def test_an_object_that_waits_for_other_downloads_is_opened_again_after_th
         source.go_on.release()
     fetched = await asyncio.gather(*fetching)
     assert [(each.path / "model").read_bytes() for each in fetched] == [b"old"] * (len(names) - 1) + [b"new"]
-    assert source.requests == len(names) + 3  # two were opened again, and one of them was another by then
+    # Two were opened again. One of them was another by then: that is opened, too, and once more if it waits again.
+    assert source.requests - len(names) in (3, 4)
 
 
 async def test_a_bad_archive_ends_its_download(tmp_path: Path) -> None:

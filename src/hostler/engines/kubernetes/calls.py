@@ -20,7 +20,8 @@ logger = logging.getLogger("hostler.engine")
 
 _LINE = 80  # bytes of a line of output, about
 _QUOTA = "exceeded quota"  # in the message of a ResourceQuota's refusal, which has the code of a missing right: 403
-_HELP = "hostler doctor --cluster says which rights are missing."
+_RIGHTS = "cannot create resource"  # in the message of a right that is missing
+_ADVICE = " hostler doctor --cluster says which rights are missing."
 _NO_OWNER = (
     "The ConfigMap {owner} in the namespace {namespace}, which owns the pods of instances, is not there: hostler's"
     " chart makes it, and the setting owner of [kubernetes] names it."
@@ -45,7 +46,8 @@ class Calls:
                 return False
             if _QUOTA in (why := str(error).rstrip(".")):
                 raise NoCapacity(f"The quota of the instances' namespace is used up: {why}.") from None
-            raise EngineError(f"The pod of the instance cannot be created: {why}. {_HELP}") from None
+            advice = _ADVICE if _RIGHTS in why else ""
+            raise EngineError(f"The pod of the instance cannot be created: {why}.{advice}") from None
         return True
 
     async def delete(self, name: str, grace: int) -> bool:
