@@ -459,7 +459,7 @@ async def test_a_sweep_ends_what_no_instance_is_known_of(open_stage: Open) -> No
 
 
 @pytest.mark.parametrize("annotations", [{}, {"hostler.dev/launch": '{"id": "../x", "labels": {}, "containers": []}'}])
-async def test_a_pod_with_our_labels_that_we_did_not_make_is_said_once_and_is_no_instance(
+async def test_a_pod_with_our_labels_that_we_did_not_make_is_said_once_and_is_left_alone(
     cluster: Cluster, open_stage: Open, caplog: pytest.LogCaptureFixture, annotations: dict[str, str]
 ) -> None:
     labels = {"hostler.dev/house": HOUSE, "app.kubernetes.io/managed-by": "hostler"}
@@ -470,7 +470,10 @@ async def test_a_pod_with_our_labels_that_we_did_not_make_is_said_once_and_is_no
     async with open_stage() as stage:
         assert await stage.engine.list() == []
         assert await stage.engine.list() == []
+        assert await stage.engine.sweep([]) == ()
         assert caplog.text.count("the pod intruder has hostler's labels") == 1
+        assert stage.pods() == ["intruder"]
+        assert "deletionTimestamp" not in cluster.get(POD, INSTANCES, "intruder")["metadata"]
 
 
 async def until_away(stage: Stage) -> None:

@@ -200,11 +200,11 @@ class KubernetesEngine:
     # --- the house ------------------------------------------------------------------------------------------------
 
     async def sweep(self, known: Collection[str]) -> tuple[str, ...]:
-        """See Engine. Pods of another house with the same owner are named, and left alone."""
+        """See Engine. Pods of another house with the same owner, and those that no hostler made, are left alone."""
         await self._record.known()
         self._owner = await self._calls.owner()
         kept = {self._name(id) for id in (*known, *self._launches)}
-        left = [name for name in self._record.objects if name not in kept]
+        left = [name for name in self._record.objects if name not in kept and self._record.report(name) is not None]
         for name in left:
             await self._calls.delete(name, 1)
         await self._calls.name_others(self._owner)
