@@ -438,6 +438,8 @@ def test_the_chart_says_all_that_the_table_kubernetes_may_hold() -> None:
         ({"networkPolicy": {"blocked": ["metadata"]}}, "does not match pattern"),
         ({"settings": {"port": 80}}, "invalid propertyName 'port'"),
         ({"settings": {"[images]": 80}}, "invalid propertyName"),
+        ({"instances": {"quota": {"limits.cpu": "100"}}}, "invalid propertyName 'limits.cpu'"),
+        ({"instances": {"types": [{"type": "*", "tolerations": [{"effct": "NoExecute"}]}]}}, "'effct' not allowed"),
         ({"signatures": {"verify": False}}, "set signatures.allowRemoteAccessWithoutAuthentication"),
         ({"instances": {"namespace": "hostler"}}, "choose another"),
         (
@@ -463,6 +465,16 @@ def test_a_wrong_value_is_refused_in_words(values: Values, complaint: str) -> No
 def test_replicas_without_autoscaling_are_not_compared() -> None:
     values = {"gateways": {"autoscaling": {"enabled": False, "minReplicas": 20}}}
     assert names(render(values), "HorizontalPodAutoscaler") == []
+
+
+def test_a_part_of_a_processor_may_be_a_number() -> None:
+    resources = {"requests": {"cpu": 0.5}}
+    assert container(control(render({"control": {"resources": resources}})))["resources"]["requests"]["cpu"] == 0.5
+
+
+def test_a_gateway_has_the_disk_for_the_access_log_that_it_is_to_write() -> None:
+    assert volume(gateway(render()), "data")["emptyDir"] == {"sizeLimit": "1Gi"}
+    assert volume(gateway(render({"gateways": {"accessLog": "4GiB"}})), "data")["emptyDir"] == {}
 
 
 def test_nothing_is_cluster_wide_without_reviews_and_zones() -> None:
