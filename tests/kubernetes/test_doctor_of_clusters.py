@@ -94,6 +94,7 @@ def test_who_may_not_install_is_told_which_right_is_missing(cluster: FakeCluster
     [first, *_] = [each for each in findings if each.subject == "rights"]
     assert first.level == "error"
     assert "you may not create namespaces, create clusterroles.rbac.authorization.k8s.io" in first.says
+    assert "or do without (links.tokenReview=false, instances.showZones=false" in first.helps
 
 
 def test_control_has_every_right_that_it_needs_by_the_chart(cluster: FakeCluster):

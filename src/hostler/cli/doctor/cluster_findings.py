@@ -15,6 +15,9 @@ _PODS_SAY_ZONES = (1, 35)
 _LEVEL = "pod-security.kubernetes.io/enforce"
 _DEFAULT = "storageclass.kubernetes.io/is-default-class"
 _ZONE = "topology.kubernetes.io/zone"
+_ASK = "Ask for it, or let another install"
+# By which values the chart has nothing that is of the whole cluster.
+_WITHOUT = "links.tokenReview=false, instances.showZones=false, instances.createNamespace=false"
 
 
 def find(cluster: Cluster) -> Iterator[Finding]:
@@ -67,9 +70,9 @@ def _rights(cluster: Cluster) -> Iterator[Finding]:
         names = {"instances": cluster.names.instances, "control": cluster.names.control}
         for where, rights in groupby(lacks, lambda right: right.where):
             place = f" in {names[where]}" if where in names else ""
-            helps = (
-                "The chart's Role gives it: is it bound?" if cluster.installed else "Ask for it, or let another install"
-            )
+            helps = "The chart's Role gives it: is it bound?" if cluster.installed else _ASK
+            if where == "cluster" and not cluster.installed:
+                helps = f"{_ASK}; or do without ({_WITHOUT})"
             yield Finding("error", "rights", f"{whose} may not {', '.join(map(str, rights))}{place}", helps)
     else:
         yield Finding("ok", "rights", f"{whose} may do all that is needed")
