@@ -360,10 +360,12 @@ CASES: dict[str, Case] = {
         [("b*", "one.example"), ("*", "two.example/ecr")],
     ),
     "settings": Case(
-        {"invoke_timeout": 30, "instance_memory": '2 "GiB"', "limits": True, "idle_ttl": 0.5},
-        lambda o: {name: config(o).get(name) for name in ("invoke_timeout", "instance_memory", "limits", "idle_ttl")},
-        dict.fromkeys(("invoke_timeout", "instance_memory", "limits", "idle_ttl")),
-        {"invoke_timeout": 30, "instance_memory": '2 "GiB"', "limits": True, "idle_ttl": 0.5},
+        {"invoke_timeout": 30, "instance_memory": '2 "GiB"', "strict_images": True, "idle_ttl": 0.5},
+        lambda o: {
+            name: config(o).get(name) for name in ("invoke_timeout", "instance_memory", "strict_images", "idle_ttl")
+        },
+        dict.fromkeys(("invoke_timeout", "instance_memory", "strict_images", "idle_ttl")),
+        {"invoke_timeout": 30, "instance_memory": '2 "GiB"', "strict_images": True, "idle_ttl": 0.5},
     ),
 }
 
@@ -438,6 +440,7 @@ def test_the_chart_says_all_that_the_table_kubernetes_may_hold() -> None:
         ({"networkPolicy": {"blocked": ["metadata"]}}, "does not match pattern"),
         ({"settings": {"port": 80}}, "invalid propertyName 'port'"),
         ({"settings": {"[images]": 80}}, "invalid propertyName"),
+        ({"settings": {"memory_fraction": 0.5}}, "invalid propertyName 'memory_fraction'"),
         ({"instances": {"quota": {"limits.cpu": "100"}}}, "invalid propertyName 'limits.cpu'"),
         ({"instances": {"types": [{"type": "*", "tolerations": [{"effct": "NoExecute"}]}]}}, "'effct' not allowed"),
         ({"signatures": {"verify": False}}, "set signatures.allowRemoteAccessWithoutAuthentication"),
