@@ -535,6 +535,20 @@ async def test_a_server_that_answers_with_errors_for_a_moment_is_asked_again(
         await stage.started(launch("later"))
 
 
+async def test_a_server_that_is_slow_is_waited_for_and_nothing_is_made_twice(
+    cluster: Cluster, open_stage: Open
+) -> None:
+    async with open_stage() as stage:
+        before = await stage.started(launch("before"))
+        with cluster.slow(0.5):
+            assert await stage.engine.list() == [before]
+            await asyncio.gather(stage.prepared(launch("late")), stage.engine.prepare(launch("late")))
+            assert sorted(stage.pods()) == sorted([stage.name("before"), stage.name("late")])
+            await stage.engine.stop("late", 0)
+            assert stage.pods() == [stage.name("before")]
+        assert await stage.engine.list() == [before]
+
+
 async def test_a_role_with_too_few_rights_is_said_in_one_sentence(cluster: Cluster, open_stage: Open) -> None:
     async with open_stage(token=cluster.token(CONTROL, "hostler-gateway")) as stage:
         with pytest.raises(EngineAway, match=r"does not allow it \(403\)"):
