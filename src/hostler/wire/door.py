@@ -13,6 +13,7 @@ import os
 import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from hmac import compare_digest
 from pathlib import Path
 from random import uniform
@@ -38,7 +39,7 @@ _ADMIT_TIME = 10.0  # seconds for the doorman
 _RETRY = 0.05  # seconds between attempts to connect: an attempt is cheap, and callers may be waiting
 _RETRY_NETWORK = 1.0
 _SHORTEST = 16  # characters of a static token
-_SAID = 1000  # peers of which it is remembered that they were said not to be admitted
+_SAID = 1000  # places of which it is remembered that the log has a line of them
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,252}", re.ASCII).fullmatch  # a pod's, or a part of a file's name
 
@@ -205,7 +206,7 @@ class Door:
 
     def __init__(self, roles: Mapping[Role, Enter], expects: Callable[[Knock], bool] = lambda _: True) -> None:
         self._roles, self._expects = roles, expects
-        self._refused: set[str] = set()  # peers that were said not to be admitted: they try again and again
+        self._said: set[str] = set()  # roles and addresses that were not admitted: they try again and again
         self._servers: list[asyncio.Server | Listener] = []
 
     async def serve(self, address: str, doorman: Doorman, certificates: Certificates | None = None) -> str:
@@ -231,29 +232,43 @@ class Door:
     async def _admit(
         self, doorman: Doorman, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> tuple[Peer, Knock] | None:
-        """Read the first message, and have the doorman judge it."""
+        """Read the first message, and have the doorman judge it.
+
+        The log has a line for each role and address, since a stranger may give itself any name at each attempt.
+        """
+        address = _address(writer)
+        say = partial(self._say_once, address)
         try:
             async with asyncio.timeout(_KNOCK_TIME):
-                knock = await Frames[Knock](reader, writer, Knock, KNOCK_BYTES).receive()
+                knock = await Frames[Knock](reader, writer, Knock, KNOCK_BYTES, say).receive()
             if knock is None or knock.role not in self._roles or not _NAME(knock.name) or not self._expects(knock):
                 return None
             async with asyncio.timeout(_ADMIT_TIME):
                 peer = await doorman.admit(knock)
         except TimeoutError:
             return None
-        who = f"{knock.role} {knock.name[:100]!r}"
+        place = f"{knock.role} {address}"
         if peer is None:
-            if who not in self._refused:
-                log.warning("%s is not admitted: its token is not valid for that", who)
-                self._refused = {*self._refused, who} if len(self._refused) < _SAID else {who}
+            self._say_once(place, f"{knock.role} {knock.name[:100]!r} is not admitted: its token is not valid for that")
             return None
-        self._refused.discard(who)
+        self._said.discard(place)
         return peer, knock
+
+    def _say_once(self, place: str, text: str) -> None:
+        if place not in self._said:
+            log.warning("%s", text)
+            self._said = {*self._said, place} if len(self._said) < _SAID else {place}
 
     def close(self) -> None:
         """Accept no more. Links that are open stay so."""
         for server in self._servers:
             server.close()
+
+
+def _address(writer: asyncio.StreamWriter) -> str:
+    """Return the address from which somebody calls; empty on a unix socket."""
+    peer = writer.get_extra_info("peername")
+    return str(peer[0]) if isinstance(peer, tuple) else ""
 
 
 def read_token(path: str) -> str:

@@ -153,6 +153,26 @@ async def test_a_wrong_token_gets_no_word_and_one_line_without_the_token(
     assert not token or token not in caplog.text
 
 
+async def test_a_stranger_cannot_fill_the_log_by_other_names_and_malformed_messages(
+    tmp_path: Path, tokens: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with door("tcp:127.0.0.1:0", StaticTokenDoor(tokens)) as visits:
+        for number in range(5):
+            way = way_with(tmp_path, "wrong", visits.address)
+            assert await answer(way, Knock("gateway", f"g{number}")) is None
+            reader, writer = await transport.dial(visits.address)
+            writer.write(b"\x00\x00\x00\x01x")
+            assert await asyncio.wait_for(reader.read(), GUARD) == b""
+            writer.close()
+        said = [record.message for record in caplog.records]
+        assert said[0] == "gateway 'g0' is not admitted: its token is not valid for that"
+        assert said[1].startswith("a message cannot be read")
+        assert len(said) == 2
+        assert await answer(way_with(tmp_path, TOKEN, visits.address), Knock("gateway", "g1")) is not None
+        assert await answer(way_with(tmp_path, "wrong", visits.address), Knock("gateway", "g2")) is None
+        assert "gateway 'g2' is not admitted" in caplog.text, "it is said anew once somebody was admitted from there"
+
+
 async def test_of_a_peer_that_is_not_expected_no_doorman_is_asked(
     tmp_path: Path, tokens: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
