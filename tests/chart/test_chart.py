@@ -38,7 +38,7 @@ EVERYTHING = {
     "s3": {"endpoint": "aws", "existingSecret": "s3"},
     "networkPolicy": {"clients": [{"namespaceSelector": {}}]},
     "registries": [{"pattern": "*", "registry": "mirror.example"}],
-    "settings": {"limits": True},
+    "settings": {"hold": 20},
 }  # fmt: skip
 
 

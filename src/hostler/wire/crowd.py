@@ -9,7 +9,7 @@ from collections import Counter
 
 
 class Crowd:
-    """`most`: connections in all. `of_one`: of one address, so that a single caller keeps nobody else out."""
+    """`of_one`: connections of one address. `most`: of all; beyond it each address has one, so nobody is kept out."""
 
     def __init__(self, most: int = 512, of_one: int = 64) -> None:
         self._most, self._of_one = most, of_one
@@ -21,7 +21,7 @@ class Crowd:
 
     def enter(self, address: str) -> bool:
         """Count a connection; False: there are too many, and it is to be closed."""
-        if self._all >= self._most or self._of.get(address, 0) >= self._of_one:
+        if self._of.get(address, 0) >= (self._of_one if self._all < self._most else 1):
             return False
         self._all += 1
         self._of[address] += 1

@@ -15,10 +15,12 @@ from hostler.wire.listener import Listener, Stranger
 GUARD = 60.0
 
 
-def test_a_caller_has_a_share_of_the_crowd_and_who_is_known_or_gone_makes_room() -> None:
+def test_an_address_has_a_share_of_the_crowd_and_one_place_beyond_its_end() -> None:
     crowd = Crowd(most=3, of_one=2)
-    assert [crowd.enter(address) for address in ("a", "a", "a", "b", "c")] == [True, True, False, True, False]
-    crowd.leave("a")
+    assert [crowd.enter(address) for address in ("a", "a", "a", "b")] == [True, True, False, True]
+    assert [crowd.enter(address) for address in ("b", "c", "c")] == [False, True, False]
+    for address in ("a", "a"):
+        crowd.leave(address)
     assert crowd.enter("c")
     assert len(crowd) == 3
 
