@@ -465,6 +465,11 @@ def test_a_wrong_value_is_refused_in_words(values: Values, complaint: str) -> No
     assert complaint in rendered.stderr
 
 
+def test_a_release_has_a_name_that_fits_the_labels_of_its_pods() -> None:
+    render(release="a" * 44)
+    assert "is longer than 44 characters" in template({}, release="a" * 45).stderr
+
+
 def test_replicas_without_autoscaling_are_not_compared() -> None:
     values = {"gateways": {"autoscaling": {"enabled": False, "minReplicas": 20}}}
     assert names(render(values), "HorizontalPodAutoscaler") == []

@@ -19,7 +19,7 @@ from our_images import our_image
 
 pytestmark = [pytest.mark.docker, pytest.mark.require("helm"), pytest.mark.slow]
 
-CALLS = 3400  # before, during and after
+CALLS = 10_000  # before, during and after
 LIBRARIES = "opt/hostler/lib/python3*/site-packages"
 MODELS = [f"{LIBRARIES}/{each}*" for each in ("xgboost", "sklearn", "scipy", "numpy", "onnx", "nvidia")]
 

@@ -22,7 +22,7 @@ import other_machine
 
 pytestmark = [pytest.mark.docker, pytest.mark.require("helm")]
 
-LONG = pytest.param(3400, marks=pytest.mark.slow, id="10,000 calls")
+LONG = pytest.param(10_000, marks=pytest.mark.slow, id="10,000 calls")
 HASTE = 0.05  # of kubelets between two pulls, of which there are three
 SECRET = "s3-keys"
 GONE = "gone.tar.gz"  # a key whose object is there only while its model is created

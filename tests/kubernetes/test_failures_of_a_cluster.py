@@ -28,8 +28,8 @@ import docker_rig
 pytestmark = [pytest.mark.docker, pytest.mark.require("helm")]
 
 OWN = {"resources": SMALL, "nodeSelector": {"topology.kubernetes.io/zone": "a"}}  # in zone b are instances alone
-LONG = pytest.param(3400, marks=pytest.mark.slow, id="10,000 calls")
-OUTAGE = {100: 8.0, 3400: 60.0}  # seconds, by the calls around a failure
+LONG = pytest.param(10_000, marks=pytest.mark.slow, id="10,000 calls")
+OUTAGE = {100: 8.0, 10_000: 60.0}  # seconds, by the calls around a failure
 
 
 @pytest.fixture(scope="module")
