@@ -21,6 +21,7 @@ from targets import archive
 
 import docker_rig
 from docker_rig import docker
+from free_ports import free_port
 from our_images import our_image
 
 pytestmark = [pytest.mark.docker, pytest.mark.slow]
@@ -186,13 +187,20 @@ def test_a_script_that_must_have_no_network_runs_in_hostler_server_beside_it(
 
 
 def test_with_the_machines_network_images_are_called_without_a_relay(boxed: Callable[..., Boxed]) -> None:
+    port = free_port()
+
     class OnTheMachine(Boxed):
         def wait(self) -> None:
-            self.url = "http://127.0.0.1:45660"
+            self.url = f"http://127.0.0.1:{port}"
             eventually(self._ready, 60, "hostler is ready", lambda: docker("logs", self.id))
 
     volume = f"hostler-test-{uuid.uuid4().hex[:8]}"
-    flags = ("--network=host", "--env=HOSTLER_PORT=45660", "--env=HOSTLER_HOST=127.0.0.1", f"--volume={volume}:{DATA}")
+    flags = (
+        "--network=host",
+        f"--env=HOSTLER_PORT={port}",
+        "--env=HOSTLER_HOST=127.0.0.1",
+        f"--volume={volume}:{DATA}",
+    )
     hostler = OnTheMachine(WITH_SOCKET, group(), *flags)
     try:
         assert hostler.host("open") == ""
