@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import psutil
-
 from aws_clients import ROLE, Clients
+
 from hostler.testing.process import HostlerProcess, NotReady, up
 
 T = TypeVar("T")
@@ -282,10 +282,15 @@ def eventually(
 
 
 def has_ended(process: psutil.Process) -> bool:
-    """Return whether the process runs no more; its parent may not have asked for its exit code yet."""
+    """Return whether the process runs no more; its parent may not have asked for its exit code yet.
+
+    While others of its threads end, its first one is a zombie already, and its connections are still open.
+    """
     try:
-        return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
+        if not process.is_running():
+            return True
+        return process.status() == psutil.STATUS_ZOMBIE and len(os.listdir(f"/proc/{process.pid}/task")) == 1
+    except (psutil.NoSuchProcess, FileNotFoundError, ProcessLookupError):
         return True
 
 
