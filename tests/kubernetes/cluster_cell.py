@@ -25,13 +25,13 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import running
+from aws_clients import ROLE, Clients
 from botocore.exceptions import BotoCoreError, ClientError
 from fake_cluster import cluster as clusters
 from fake_cluster.cluster import Cluster
 
 import docker_rig
 import helm_chart
-from aws_clients import ROLE, Clients
 from our_images import our_image
 
 T = TypeVar("T")
