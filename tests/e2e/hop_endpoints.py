@@ -106,7 +106,7 @@ def instructions(**hops: dict[str, Any]) -> bytes:
 
 def is_logged(hostler: Hostler, line: str) -> bool:
     """Return whether a container's log has this line."""
-    return any(line in log.read_text().splitlines() for log in hostler.data.rglob("logs/**/*.log"))
+    return any(line in log.splitlines() for log in hostler.logs())
 
 
 def hop_processes(hostler: Hostler, hop: str) -> list[psutil.Process]:

@@ -31,6 +31,13 @@ class Installed(Hostler):
             self.s3.create_bucket(Bucket=BUCKET)
         self.s3.put_object(Bucket=BUCKET, Key=key, Body=content)
 
+    def logs(self) -> Iterator[str]:
+        for pod in self.cell.pods():
+            words = ("logs", pod["metadata"]["name"], "--namespace", self.cell.instances)
+            for container in pod["spec"]["containers"]:
+                with contextlib.suppress(AssertionError):  # it is gone, or has not begun
+                    yield self.cell.kubectl(*words, "--container", container["name"])
+
     def assert_nothing_runs(self) -> None:
         self.cell.no_pods_left()
 

@@ -133,6 +133,10 @@ class Hostler(Clients):
         """Return its processes that have `part` in a word of their command line."""
         return [process for process in self.processes() if any(part in word for word in _command_line(process))]
 
+    def logs(self) -> Iterator[str]:
+        """Return what each container has printed."""
+        return (log.read_text() for log in self.data.rglob("logs/**/*.log"))
+
     def assert_nothing_runs(self) -> None:
         """Wait until no container is left."""
         eventually(lambda: not [*(self.data / "containers").iterdir()], 60, "all containers are removed")
