@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import json
 import random
 import time
+import urllib.request
 from collections import OrderedDict
 from collections.abc import Iterable
 from pathlib import Path
@@ -36,11 +38,14 @@ def test_1000_targets_in_memory_for_100_are_answered_correctly_and_cached_as_by_
         order, failures = asyncio.run(_call_for(hostler.url, seconds))
 
         loads = hostler.metric("hostler_model_loads_total") - loads
-        resident = hostler.metric("hostler_resident_targets")
+        sizes = _resident_sizes(hostler)
         ratio, ideal = 1 - loads / len(order), _ideal_hit_ratio(order, ROOM)
-        print(f"{len(order)} requests, {loads:.0f} loads, {resident:.0f} resident: hits {ratio:.4f}, ideal {ideal:.4f}")
+        print(f"{len(order)} requests, {loads:.0f} loads, {len(sizes)} resident: hits {ratio:.4f}, ideal {ideal:.4f}")
         assert not failures, failures[:5]
-        assert resident == pytest.approx(ROOM, abs=3)
+        # The measured size of a target includes some bytes of the calls that ran beside its first load. So bytes are
+        # compared closely, and targets less so.
+        assert 0.97 * memory < sum(sizes) <= memory
+        assert len(sizes) == pytest.approx(ROOM, rel=0.1)
         assert ratio >= ideal - 0.02
         assert targets.number(hostler.invoke("zipf", "0.tar.gz")) == 0
 
@@ -62,6 +67,11 @@ def _memory_for(folder: Path, archives: dict[str, bytes], room: int) -> int:
         resident = hostler.metric("hostler_resident_targets")
     assert room < resident < len(few)
     return int(memory / (resident + 0.5) * (room + 0.5))
+
+
+def _resident_sizes(hostler: Hostler) -> list[int]:
+    with urllib.request.urlopen(f"{hostler.url}/_hostler/targets?limit=0", timeout=60) as answer:
+        return [target["memory"] for target in json.load(answer)["targets"] if target["state"] == "resident"]
 
 
 async def _call_for(url: str, seconds: float) -> tuple[list[int], list[str]]:
