@@ -218,6 +218,12 @@ class Settings:
         "where control takes the requests that gateways of other machines pass on, such as tls:0.0.0.0:7701",
         advanced=True,
     )
+    metrics_listen: str = _setting(
+        parse.link_address,
+        "",
+        "where control also answers GET /metrics, to anybody and without a signature, such as tcp:0.0.0.0:7702",
+        advanced=True,
+    )
     link_certificates: str = _setting(
         parse.folder_or_none,
         "",

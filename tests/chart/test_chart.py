@@ -36,6 +36,7 @@ EVERYTHING = {
         "types": [{"type": "ml.g5.*", "gpu": 1}],
     },
     "s3": {"endpoint": "aws", "existingSecret": "s3"},
+    "metrics": {"enabled": True, "from": [{"namespaceSelector": {}}]},
     "networkPolicy": {"clients": [{"namespaceSelector": {}}]},
     "registries": [{"pattern": "*", "registry": "mirror.example"}],
     "settings": {"hold": 20},

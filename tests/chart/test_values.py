@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -337,6 +338,24 @@ CASES: dict[str, Case] = {
         [None, ""],
         [[{"secretRef": {"name": "s3"}}], "s3"],
     ),
+    "metrics.enabled": Case(
+        True,
+        lambda o: [
+            variables(control(o)).get("HOSTLER_METRICS_LISTEN"),
+            [each["containerPort"] for each in container(control(o))["ports"]],
+            [each["port"] for each in o.one("Service", "hostler-control")["spec"]["ports"]],
+            o.one("NetworkPolicy", "hostler-control")["spec"]["ingress"][1:],
+        ],
+        [None, [7700, 7701], [7700, 7701], []],
+        ["tcp:0.0.0.0:7702", [7700, 7701, 7702], [7700, 7701, 7702], [{"ports": [{"port": 7702}]}]],
+    ),
+    "metrics.from": Case(
+        [{"namespaceSelector": {}}],
+        lambda o: [each.get("from") for each in o.one("NetworkPolicy", "hostler-control")["spec"]["ingress"][1:]],
+        [],
+        [[{"namespaceSelector": {}}]],
+        {"metrics": {"enabled": True}},
+    ),
     "networkPolicy.enabled": Case(False, lambda o: len(names(o, "NetworkPolicy")), 5, 0),
     "networkPolicy.clients": Case(
         [{"ipBlock": {"cidr": "10.0.0.0/8"}}],
@@ -424,6 +443,19 @@ def test_hostler_takes_its_settings_and_tables(tmp_path: Path) -> None:
     assert settings.load({}, {**variables(control(objects)), "HOSTLER_CONFIG": str(file)}, tmp_path).link_listen
 
 
+def test_settings_are_those_of_hostler_that_the_chart_does_not_set_and_that_do_something_in_a_cluster() -> None:
+    schema = json.loads((CHART / "values.schema.json").read_text())
+    of_one_machine = {
+        "aws_hosts_port", "bubblewrap", "docker_host", "gateways", "limits", "memory_fraction", "offline",
+        "strict_labels",
+    }  # fmt: skip
+    objects = render({"links": {"tokenReview": False}, "s3": {"endpoint": "aws"}, "metrics": {"enabled": True}})
+    names = {*variables(gateway(objects)), *variables(control(objects))}
+    by_the_chart = {*config(objects), *(name.removeprefix("HOSTLER_").lower() for name in names)}
+    left = {each.name for each in settings.Settings.described()} - of_one_machine - by_the_chart
+    assert {*schema["properties"]["settings"]["propertyNames"]["enum"]} == left
+
+
 def test_the_chart_says_all_that_the_table_kubernetes_may_hold() -> None:
     said = config(render({"links": {"tokenReview": False}}))["kubernetes"]
     assert set(said) == {field.name for field in msgspec.structs.fields(Kubernetes)}
@@ -439,6 +471,7 @@ def test_the_chart_says_all_that_the_table_kubernetes_may_hold() -> None:
         ({"instances": {"types": [{"cpu": 1}]}}, "missing property 'type'"),
         ({"networkPolicy": {"blocked": ["metadata"]}}, "does not match pattern"),
         ({"settings": {"port": 80}}, "invalid propertyName 'port'"),
+        ({"settings": {"idle_tll": 80}}, "invalid propertyName 'idle_tll'"),
         ({"settings": {"[images]": 80}}, "invalid propertyName"),
         ({"settings": {"memory_fraction": 0.5}}, "invalid propertyName 'memory_fraction'"),
         ({"instances": {"quota": {"limits.cpu": "100"}}}, "invalid propertyName 'limits.cpu'"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import http.client
 import json
 import os
 import subprocess
@@ -16,9 +18,11 @@ import boto3
 import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError
+from prometheus_client.parser import text_string_to_metric_families
 from running import ANY_IMAGE, BUCKET, REPOSITORY, ROLE, Hostler, hostler_up
 from shell import AWS
 
+from free_ports import free_port
 from hostler.cli import demo
 
 KEY, SECRET = "AKIDEXAMPLE", "its/very+secret"
@@ -31,7 +35,8 @@ def hostler(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hostler]:
     keys = folder / "keys.toml"
     keys.write_text(f'{KEY} = "{SECRET}"\nAKIDOTHER = "another"\n')
     keys.chmod(0o600)
-    with hostler_up(folder, signatures="verify", keys_file=keys, faults="true") as running:
+    scraped = f"tcp:127.0.0.1:{free_port()}"
+    with hostler_up(folder, signatures="verify", keys_file=keys, faults="true", metrics_listen=scraped) as running:
         yield running
         files = [path for path in folder.rglob("*") if path.is_file() and path != keys]
         assert not [path for path in files if SECRET.encode() in path.read_bytes()]
@@ -153,6 +158,35 @@ def test_presigned_addresses_of_version_four(hostler: Hostler, price: float):
     with pytest.raises(urllib.error.HTTPError) as refused:
         urllib.request.urlopen(old, timeout=60)
     assert "Please use AWS4-HMAC-SHA256" in refused.value.read().decode()
+
+
+def test_prometheus_reads_metrics_without_a_signature_at_a_port_that_answers_nothing_else(
+    hostler: Hostler, price: float
+):
+    port = hostler.settings["metrics_listen"].rpartition(":")[2]
+
+    def answer(path: str, method: str = "GET") -> tuple[int, bytes]:
+        with contextlib.closing(http.client.HTTPConnection("127.0.0.1", int(port), timeout=60)) as connection:
+            connection.request(method, path)
+            got = connection.getresponse()
+            return got.status, got.read()
+
+    status, page = answer("/metrics")
+    assert status == 200
+    [instances] = [each for each in text_string_to_metric_families(page.decode()) if each.name == "hostler_instances"]
+    assert {sample.labels["state"]: sample.value for sample in instances.samples}["ready"] == 1
+    assert answer("/metrics", "POST")[0] == 405
+    for path in (
+        "/",
+        "/metrics/",
+        "/_hostler/metrics",
+        "/_hostler/endpoints",
+        f"/{BUCKET}",
+        "/endpoints/a/invocations",
+    ):
+        assert answer(path)[0] == 404
+    with pytest.raises(urllib.error.HTTPError, match="403"):
+        urllib.request.urlopen(f"{hostler.url}/_hostler/metrics", timeout=60)
 
 
 class UserShell:

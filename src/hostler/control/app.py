@@ -19,7 +19,7 @@ from hostler import __version__
 from hostler.artifacts import control_source
 from hostler.aws import credential, errors, hosts
 from hostler.aws.classify import HOSTLER, S3, Call, Protocol, classify
-from hostler.control import access_log_reader, artifacts, faults, network_api, reset
+from hostler.control import access_log_reader, artifacts, faults, metrics, network_api, reset
 from hostler.control.context import Context
 from hostler.control.services import SERVICES, Dispatcher, Received, is_hosted
 from hostler.core.targets.states import ORDERS
@@ -151,7 +151,7 @@ async def _localstack_health(_context: Context, _request: Request) -> Response:
 
 
 async def _metrics(context: Context, _request: Request) -> Response:
-    return Response(context.metrics(), media_type="text/plain; version=0.0.4; charset=utf-8")
+    return metrics.response(context.metrics())
 
 
 async def _endpoints(context: Context, _request: Request) -> Response:

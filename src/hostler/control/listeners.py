@@ -1,4 +1,4 @@
-"""Control's listeners: the door for links, and the API; on unix sockets, over a network, or both."""
+"""Control's listeners: the door for links, the API, and the metrics; on unix sockets, over a network, or both."""
 
 from __future__ import annotations
 
@@ -6,14 +6,15 @@ import asyncio
 import contextlib
 import logging
 import socket
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from hostler.control.network_api import KNOWN, guarded
+from hostler.control.network_api import KNOWN
 from hostler.control.station import Station
 from hostler.errors import UserError
 from hostler.settings import Settings
@@ -35,6 +36,7 @@ def check(settings: Settings) -> None:
     for address in (settings.link_listen, settings.api_listen):
         if address and transport.is_readable_by_others(address):
             raise UserError(f"{address} would send tokens unencrypted: use tls:, with link_certificates")
+    for address in (settings.link_listen, settings.api_listen, settings.metrics_listen):
         if address.startswith("tls:") and not settings.link_certificates:
             raise UserError(f"{address} needs link_certificates, the folder with ca.crt, tls.crt and tls.key")
 
@@ -44,16 +46,23 @@ def certificates(settings: Settings) -> Certificates | None:
     return Certificates(Path(settings.link_certificates)) if settings.link_certificates else None
 
 
-def bind_api(settings: Settings) -> tuple[socket.socket | None, str]:
-    """Return the API's socket for other machines, and its address; None and empty without one. Raises UserError."""
-    if not settings.api_listen:
-        return None, ""
-    kind, host, _ = transport.split(settings.api_listen)
+class Bound(NamedTuple):
+    """A socket for other machines. `address` has its port."""
+
+    sock: socket.socket
+    address: str
+
+
+def bind(address: str, name: str) -> Bound | None:
+    """Return a socket at the address; None without an address. Raises UserError, which gives the listener's `name`."""
+    if not address:
+        return None
+    kind, host, _ = transport.split(address)
     try:
-        sock = transport.bind(settings.api_listen)
+        sock = transport.bind(address)
     except OSError as error:
-        raise UserError(f"the API: {error}") from None
-    return sock, f"{kind}:{host}:{sock.getsockname()[1]}"
+        raise UserError(f"{name}: {error}") from None
+    return Bound(sock, f"{kind}:{host}:{sock.getsockname()[1]}")
 
 
 async def open_door(settings: Settings, station: Station, door: Door) -> None:
@@ -69,20 +78,26 @@ async def open_door(settings: Settings, station: Station, door: Door) -> None:
         log.info("gateways and agents are admitted at %s", address)
 
 
-async def serve_api(
-    stop: asyncio.Event, app: ASGIApp, settings: Settings, run: Path | None, remote: socket.socket | None, passkey: str
+async def serve(
+    stop: asyncio.Event,
+    settings: Settings,
+    app: ASGIApp,
+    run: Path | None,
+    others: Iterable[tuple[Bound | None, ASGIApp]],
 ) -> None:
-    """Serve the API until `stop` is set."""
+    """Serve the app on the unix socket of the run folder, and to `others`, the apps for other machines, until `stop`
+    is set.
+    """
     servers = []
     if run is not None:
         servers.append(_Server(stop, _config(app, uds=_free(run / "control.sock")))._serve())
-    if remote is not None:
-        given = certificates(settings) if settings.api_listen.startswith("tls:") else None
-        context = given.server() if given else None
-        config = _config(guarded(app, passkey))
-        config.load()
-        config.ssl = context
-        servers.append(_Server(stop, config)._serve([remote]))
+    for bound, remote_app in others:
+        if bound is not None:
+            given = certificates(settings) if bound.address.startswith("tls:") else None
+            config = _config(remote_app)
+            config.load()
+            config.ssl = given.server() if given else None
+            servers.append(_Server(stop, config)._serve([bound.sock]))
     await asyncio.gather(*servers)
 
 

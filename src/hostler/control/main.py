@@ -29,7 +29,8 @@ from hostler.control.collection import remote_journals
 from hostler.control.collection.collector import Collector
 from hostler.control.collection.invocation_points import TARGETS
 from hostler.control.context import Context
-from hostler.control.metrics import render
+from hostler.control.metrics import metrics_app, render
+from hostler.control.network_api import guarded
 from hostler.control.station import Open, Station
 from hostler.engines.both import Both
 from hostler.engines.docker.opening import open_docker
@@ -122,8 +123,9 @@ async def control(settings: Settings, open_station: Open, last: bool = False) ->
     station = await open_station(rooms, life, wakeup.set)
     engine = station.engine
     metrics = Metrics()
-    remote_api, api = listeners.bind_api(settings)
-    gateways = Gateways(station.roster, life.term, api, life.passkey)
+    remote_api = listeners.bind(settings.api_listen, "the API")
+    remote_metrics = listeners.bind(settings.metrics_listen, "the metrics")
+    gateways = Gateways(station.roster, life.term, remote_api.address if remote_api else "", life.passkey)
     faults = Faults(gateways)
     runtimes = RuntimeRegistry(settings, gateways, metrics, faults, engine.pooled, changed=wakeup.set)
     reconciler = Reconciler(
@@ -165,9 +167,9 @@ async def control(settings: Settings, open_station: Open, last: bool = False) ->
         roles["agent"] = agents.accept
     door = Door(roles, lambda knock: knock.role != "agent" or agents is None or agents.expects(knock.name))
     await listeners.open_door(settings, station, door)
-    serving = asyncio.create_task(
-        listeners.serve_api(stop, create_app(context), settings, station.run, remote_api, life.passkey)
-    )
+    app = create_app(context)
+    others = [(remote_api, guarded(app, life.passkey)), (remote_metrics, metrics_app(context.metrics))]
+    serving = asyncio.create_task(listeners.serve(stop, settings, app, station.run, others))
     gc.set_threshold(*GARBAGE)
     reconciling = asyncio.create_task(reconciler.run())
     collecting = asyncio.create_task(collector.run())

@@ -1,13 +1,19 @@
-"""`/_hostler/metrics`: counters of control and the gateways, as Prometheus text (names: §8.1, §8.2 in snake case)."""
+"""Counters of control and the gateways, as Prometheus text (names: §8.1, §8.2 in snake case): `/_hostler/metrics`, and
+`/metrics` of a listener that answers nothing else.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import get_args
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route, Router
+from starlette.types import ASGIApp
 
 from hostler.core.endpoints.status import InstanceState
 from hostler.hosting.metrics import Metrics
@@ -102,3 +108,17 @@ def render(metrics: Metrics, reconciler: Reconciler) -> bytes:
     registry.register(_Collector(metrics, reconciler))
     page: bytes = generate_latest(registry)
     return page
+
+
+def response(page: bytes) -> Response:
+    """Return the answer with the page."""
+    return Response(page, media_type="text/plain; version=0.0.4; charset=utf-8")
+
+
+def metrics_app(page: Callable[[], bytes]) -> ASGIApp:
+    """Return the app for Prometheus, which signs no request: GET /metrics, and nothing else."""
+
+    async def answer(_request: Request) -> Response:
+        return response(page())
+
+    return Router([Route("/metrics", answer)], redirect_slashes=False)

@@ -21,6 +21,7 @@ TLS = {"link_listen": "tls:0.0.0.0:7700", "api_listen": "tls:0.0.0.0:7701"}
         ({"link_listen": "tls:0.0.0.0:7700"}, "belong together"),
         ({"api_listen": "tls:0.0.0.0:7701"}, "belong together"),
         (TLS, "tls:0.0.0.0:7700 needs link_certificates"),
+        ({"metrics_listen": "tls:0.0.0.0:7702"}, "tls:0.0.0.0:7702 needs link_certificates"),
         ({"link_listen": "tcp:0.0.0.0:7700", "api_listen": "tcp:127.0.0.1:7701"}, "would send tokens unencrypted"),
         ({"link_listen": "tcp:[::1]:7700", "api_listen": "tcp:control:7701"}, "tcp:control:7701 would send tokens"),
     ],
@@ -33,14 +34,15 @@ def test_control_refuses_a_network_that_is_not_whole_or_not_safe(given: dict[str
 def test_control_takes_tls_with_certificates_loopback_and_none(tmp_path: Path) -> None:
     listeners.check(Settings())
     listeners.check(Settings(**TLS, link_certificates=str(tmp_path)))  # type: ignore[arg-type]
+    listeners.check(Settings(metrics_listen="tcp:0.0.0.0:7702"))
     listeners.check(Settings(link_listen="tcp:127.0.0.1:7700", api_listen="tcp:[::1]:7701"))
 
 
 def test_a_port_that_is_taken_is_said() -> None:
-    taken, address = listeners.bind_api(Settings(api_listen="tcp:127.0.0.1:0"))
+    taken = listeners.bind("tcp:127.0.0.1:0", "the API")
     assert taken is not None
-    with taken, pytest.raises(UserError, match=f"the API: {address} cannot be listened on"):
-        listeners.bind_api(Settings(api_listen=address))
+    with taken.sock, pytest.raises(UserError, match=f"the metrics: {taken.address} cannot be listened on"):
+        listeners.bind(taken.address, "the metrics")
 
 
 @pytest.mark.parametrize(
