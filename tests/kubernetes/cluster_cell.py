@@ -224,11 +224,14 @@ class Cell(Clients):
         count: int = 1,
         mode: str = "",
         type: str = "ml.m5.large",
+        isolated: bool = False,
         **more: Any,
     ) -> None:
         """Create a model and an endpoint configuration of one variant, with `more` members."""
-        execution = {"InferenceExecutionConfig": {"Mode": mode}} if mode else {}
-        self.sm.create_model(ModelName=name, ExecutionRoleArn=ROLE, Containers=containers, **execution)
+        model: dict[str, Any] = {"ExecutionRoleArn": ROLE, "Containers": containers, "EnableNetworkIsolation": isolated}
+        if mode:
+            model["InferenceExecutionConfig"] = {"Mode": mode}
+        self.sm.create_model(ModelName=name, **model)
         variant = {"VariantName": "v", "ModelName": name, "InstanceType": type, "InitialInstanceCount": count}
         self.sm.create_endpoint_config(EndpointConfigName=name, ProductionVariants=[{**variant, **more}])
 

@@ -2,6 +2,7 @@
 
 s3.client                            boto3's
 with s3.away("refuses"): …           each request gets 503; "mute": none gets an answer
+s3.callers                           the addresses from which requests came
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ class OtherS3:
         self._away = ""
         self._back = threading.Event()
         self.asked = 0
+        self.callers: set[str] = set()
         self._sock = socket.create_server((host, 0))
         self.endpoint = f"http://{host}:{self._sock.getsockname()[1]}"
         self.client: Any = boto3.client(
@@ -75,6 +77,7 @@ class OtherS3:
         await self._server._serve([self._sock])  # `serve` is for the main thread: it takes signals
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self.callers.add(scope["client"][0])
         if not (away := self._away):
             await self._app(scope, receive, send)
             return

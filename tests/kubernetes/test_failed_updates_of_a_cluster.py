@@ -14,8 +14,9 @@ import targets
 from botocore.exceptions import ClientError
 from cluster_cell import ECR, Cell, Load, eventually, is_real, not_installed
 from fake_cluster.kinds import QUOTA
+from fake_cluster.selectors import matches
 from other_s3 import KEYS, OtherS3
-from witness import BUCKET, SCRIPT, WARM, Endpoint, endpoint, identities, lost, under_load
+from witness import BUCKET, SCRIPT, WARM, XGBOOST, Endpoint, endpoint, identities, lost, under_load
 
 import docker_rig
 import other_machine
@@ -239,6 +240,39 @@ def test_a_model_that_writes_over_its_own_folder_spoils_nothing(hostler: Cell, m
     kept = {path.read_text() for cache in caches for path in cache.rglob("name")}
     assert {*spoilers, *WARM} <= kept, kept
     assert "spoilt" not in kept
+
+
+def test_an_isolated_instance_has_its_artifacts_from_control_and_asks_no_s3(
+    hostler: Cell, s3: OtherS3, many: Endpoint
+) -> None:
+    for number in range(3):
+        hostler.s3.put_object(Bucket=BUCKET, Key=f"alone/{number}.tar.gz", Body=targets.xgboost_target(number))
+    s3.callers.clear()
+    container = {"Image": XGBOOST, "ModelDataUrl": f"s3://{BUCKET}/alone/", "Mode": "MultiModel"}
+    hostler.configure("alone", [container], isolated=True)
+    hostler.sm.create_endpoint(EndpointName="alone", EndpointConfigName="alone")
+    hostler.wait_in_service("alone")
+    for number in range(3):
+        call = {"EndpointName": "alone", "TargetModel": f"{number}.tar.gz", "ContentType": "text/csv", "Body": "0,1"}
+        assert targets.number(hostler.runtime.invoke_endpoint(**call)["Body"].read()) == number
+    many.put("beside")
+    assert many.invoke("beside")
+    pods: dict[str, set[str]] = {"hostler-calling": set(), "hostler-isolated": set()}  # addresses, by their policy
+    for pod in hostler.pods():
+        [policy] = pods.keys() & policies(hostler, pod)
+        pods[policy].add(pod["status"]["podIP"])
+    [isolated] = pods["hostler-isolated"]
+    assert isolated not in s3.callers
+    assert pods["hostler-calling"] & s3.callers  # others ask it themselves
+    hostler.delete("alone")
+    eventually(lambda: len(hostler.pods()) == many.count, "its instance is gone")
+
+
+def policies(hostler: Cell, pod: dict[str, Any]) -> set[str]:
+    """Return the names of the NetworkPolicies that select a pod."""
+    found = hostler.read("networkpolicies", "--namespace", hostler.instances)["items"]
+    labels = pod["metadata"]["labels"]
+    return {each["metadata"]["name"] for each in found if matches(each["spec"]["podSelector"], labels)}
 
 
 @pytest.mark.require("mount")
