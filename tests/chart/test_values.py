@@ -210,7 +210,19 @@ CASES: dict[str, Case] = {
             [list(source) for source in volume(gateway(o), "link")["projected"]["sources"]],
         ],
         [["tokenreviews", "nodes"], False, None, [["serviceAccountToken"], ["secret"]]],
-        [["nodes"], True, "hostler-link-token", [["secret"], ["secret"]]],
+        [["nodes"], True, "hostler-link-tokens", [["secret"], ["secret"]]],
+    ),
+    "links.existingTokens": Case(
+        "ours",
+        lambda o: [
+            "hostler-link-tokens" in names(o, "Secret"),
+            config(o)["kubernetes"].get("link_token_secret"),
+            [each["secret"]["secretName"] for each in control(o)["spec"]["volumes"] if each["name"] == "tokens"],
+            volume(gateway(o), "link")["projected"]["sources"][0].get("secret", {}).get("name"),
+        ],
+        [False, None, [], None],
+        [False, "ours", ["ours"], "ours"],
+        {"links": {"tokenReview": False}},
     ),
     "control.storage.size": Case("1Ti", lambda o: volume_claim(o)["resources"]["requests"]["storage"], "10Gi", "1Ti"),
     "control.storage.className": Case("fast", lambda o: volume_claim(o).get("storageClassName"), None, "fast"),
@@ -527,13 +539,10 @@ def test_without_reviews_control_knows_the_tokens_that_gateways_and_agents_have(
     objects = render({"links": {"tokenReview": False, "existingSecret": "ours"}})
     data = {
         name: base64.b64decode(value).decode()
-        for name, value in objects.one("Secret", "hostler-link-tokens")["data"].items()
+        for name, value in objects.one("Secret", "hostler-link-tokens", HOME)["data"].items()
     }
     assert tomllib.loads(data["tokens.toml"]) == {"gateway": data["gateway"], "agent": data["agent"]}
-    agents = objects.one("Secret", "hostler-link-token")
-    assert (agents["metadata"]["namespace"], base64.b64decode(agents["data"]["token"]).decode()) == (
-        ELSEWHERE,
-        data["agent"],
-    )
+    agents = objects.one("Secret", "hostler-link-tokens", ELSEWHERE)
+    assert base64.b64decode(agents["data"]["token"]).decode() == data["agent"]
     assert volume(control(objects), "tokens")["secret"]["secretName"] == "hostler-link-tokens"
     assert data["gateway"] != data["agent"]

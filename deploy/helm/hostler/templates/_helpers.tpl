@@ -30,6 +30,11 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 {{ .Values.links.existingSecret | default (printf "%s-link" .Release.Name) }}
 {{- end }}
 
+{{/* Secrets of this name are in both namespaces: of all tokens beside control, of the agents' beside the instances. */}}
+{{- define "hostler.tokens" -}}
+{{ .Values.links.existingTokens | default (printf "%s-link-tokens" .Release.Name) }}
+{{- end }}
+
 {{/* A JSON value as TOML: JSON's strings, numbers, truth values and lists are TOML's, its objects are not. */}}
 {{- define "hostler.toml" -}}
 {{- if kindIs "map" . -}}
