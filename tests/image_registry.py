@@ -10,13 +10,11 @@ import asyncio
 import contextlib
 import gzip
 import hashlib
-import io
 import json
 import os
 import shutil
 import socket
 import subprocess
-import tarfile
 import time
 import urllib.request
 from collections.abc import AsyncIterator, Iterator, Mapping
@@ -24,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import packing
 from free_ports import free_port
 
 USER, PASSWORD = "me", "secret-of-tests"
@@ -51,7 +50,7 @@ class Registry:
         `serves`: it answers pings, by the machine's busybox.
         """
         repository, _, tag = image.partition(":")
-        packed = [_random(size) for size in layers or (1000,)] + ([_packed(_server())] if serves else [])
+        packed = [_random(size) for size in layers or (1000,)] + ([_layer(_server())] if serves else [])
         config = json.dumps(
             {
                 "architecture": architecture, "os": "linux",
@@ -216,7 +215,7 @@ async def _connect(target: str) -> tuple[asyncio.StreamReader, asyncio.StreamWri
 
 
 def _random(size: int) -> bytes:
-    return _packed({f"blob-{os.urandom(4).hex()}": os.urandom(size)})
+    return _layer({f"blob-{os.urandom(4).hex()}": os.urandom(size)})
 
 
 def _server() -> dict[str, bytes]:
@@ -226,14 +225,8 @@ def _server() -> dict[str, bytes]:
     return {"bin/busybox": Path(busybox).read_bytes(), "bin/serve": serve, "www/ping": b"\n"}
 
 
-def _packed(files: Mapping[str, bytes]) -> bytes:
-    packed = io.BytesIO()
-    with tarfile.open(fileobj=packed, mode="w") as tar:
-        for name, content in files.items():
-            member = tarfile.TarInfo(name)
-            member.size, member.mode = len(content), 0o755
-            tar.addfile(member, io.BytesIO(content))
-    return gzip.compress(packed.getvalue(), 0)
+def _layer(files: Mapping[str, bytes]) -> bytes:
+    return gzip.compress(packing.tar(files), 0)
 
 
 def _descriptor(kind: str, blob: bytes) -> dict[str, object]:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import platform
 import struct
-import tarfile
 
 import docker_rig
+import packing
 
 
 def image() -> str:
@@ -17,7 +16,7 @@ def image() -> str:
     number, machine = (183, "arm64") if struct.calcsize("P") == 8 and _is_x86() else (62, "amd64")
     head = b"\x7fELF" + bytes([2, 1, 1, 0]) + bytes(8)
     head += struct.pack("<HHIQQQIHHHHHH", 2, number, 1, 0x400078, 64, 0, 0, 64, 56, 1, 0, 0, 0)
-    layer = _packed({"serve": head + struct.pack("<IIQQQQQQ", 1, 5, 0, 0x400000, 0x400000, 120, 120, 0x1000)})
+    layer = packing.tar({"serve": head + struct.pack("<IIQQQQQQ", 1, 5, 0, 0x400000, 0x400000, 120, 120, 0x1000)})
     config = {
         "architecture": machine, "os": "linux", "config": {"Entrypoint": ["/serve"]},
         "rootfs": {"type": "layers", "diff_ids": [f"sha256:{hashlib.sha256(layer).hexdigest()}"]},
@@ -29,19 +28,9 @@ def image() -> str:
         "config.json": json.dumps(config).encode(),
         "manifest.json": json.dumps(manifest).encode(),
     }
-    docker_rig.docker("load", stdin=_packed(files))
+    docker_rig.docker("load", stdin=packing.tar(files))
     return tag
 
 
 def _is_x86() -> bool:
     return platform.machine() == "x86_64"
-
-
-def _packed(files: dict[str, bytes]) -> bytes:
-    packed = io.BytesIO()
-    with tarfile.open(fileobj=packed, mode="w") as tar:
-        for name, content in files.items():
-            member = tarfile.TarInfo(name)
-            member.size, member.mode = len(content), 0o755
-            tar.addfile(member, io.BytesIO(content))
-    return packed.getvalue()

@@ -1,12 +1,13 @@
-"""Archives, sources and a cache for the tests of the cache and of a container's storage."""
+"""Archives of files; sources and a cache for the tests of the cache and of a container's storage."""
 
 from __future__ import annotations
 
 import asyncio
+import gzip
 import io
 import os
 import tarfile
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Mapping
 from pathlib import Path
 
 from hostler.artifacts.archive import ArchiveLimits
@@ -17,13 +18,19 @@ LIMITS = ArchiveLimits(bytes=1 << 20, files=100, ratio=200)
 
 
 def archive(**files: bytes) -> bytes:
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w:gz") as tar:
-        for name, data in files.items():
-            info = tarfile.TarInfo(name)
-            info.size = len(data)
-            tar.addfile(info, io.BytesIO(data))
-    return buffer.getvalue()
+    """Return an artifact, as S3 has it."""
+    return gzip.compress(tar(files, 0o644))
+
+
+def tar(files: Mapping[str, bytes], mode: int = 0o755) -> bytes:
+    """Return a tar of these files, by their paths. `mode`: of each; programs may be executed."""
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w") as writer:
+        for name, content in files.items():
+            member = tarfile.TarInfo(name)
+            member.size, member.mode = len(content), mode
+            writer.addfile(member, io.BytesIO(content))
+    return packed.getvalue()
 
 
 class CountingSource(EmbeddedSource):

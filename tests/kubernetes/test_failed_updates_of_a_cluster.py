@@ -23,7 +23,6 @@ import other_machine
 
 pytestmark = [pytest.mark.docker, pytest.mark.require("helm")]
 
-LONG = pytest.param(10_000, marks=pytest.mark.slow, id="10,000 calls")
 HASTE = 0.05  # of kubelets between two pulls, of which there are three
 SECRET = "s3-keys"
 GONE = "gone.tar.gz"  # a key whose object is there only while its model is created
@@ -100,20 +99,6 @@ def _with_keys(namespace: str, release: str) -> list[dict[str, Any]]:
         {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace, **of_helm}},
         {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": SECRET, "namespace": namespace}, "data": data},
     ]
-
-
-@pytest.fixture(scope="module")
-def many(hostler: Cell) -> Iterator[Endpoint]:
-    assert hostler.cluster
-    with endpoint(hostler, "many", WARM, hostler.cluster.host) as many:
-        yield many
-        hostler.delete("many")
-
-
-@pytest.fixture(params=[100, LONG])
-def calls(request: pytest.FixtureRequest) -> int:
-    """How many calls are made before a failure, during it and afterwards, at least."""
-    return int(request.param)
 
 
 # --- updates ----------------------------------------------------------------------------------------------------------

@@ -21,14 +21,13 @@ from botocore.exceptions import ClientError
 from cluster_cell import ECR, SMALL, Cell, Load, cell, eventually, is_real
 from fake_cluster import cluster as clusters
 from strangers import answer_to_knock, silent_strangers
-from witness import BUCKET, CALLERS, WARM, Endpoint, endpoint, identities, lost, ready, under_load
+from witness import BUCKET, CALLERS, Endpoint, identities, lost, ready, under_load
 
 import docker_rig
 
 pytestmark = [pytest.mark.docker, pytest.mark.require("helm")]
 
 OWN = {"resources": SMALL, "nodeSelector": {"topology.kubernetes.io/zone": "a"}}  # in zone b are instances alone
-LONG = pytest.param(10_000, marks=pytest.mark.slow, id="10,000 calls")
 OUTAGE = {100: 8.0, 10_000: 60.0}  # seconds, by the calls around a failure
 
 
@@ -43,14 +42,6 @@ def hostler(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cell]:
         hostler.no_pods_left()
 
 
-@pytest.fixture(scope="module")
-def many(hostler: Cell) -> Iterator[Endpoint]:
-    assert hostler.cluster
-    with endpoint(hostler, "many", WARM, hostler.cluster.host) as many:
-        yield many
-        hostler.delete("many")
-
-
 @pytest.fixture(autouse=True)
 def _settled(hostler: Cell, many: Endpoint) -> None:
     """Begin with two instances in two zones, and nothing else."""
@@ -62,12 +53,6 @@ def _settled(hostler: Cell, many: Endpoint) -> None:
     if len({clusters.ZONES[node] for node in ready(hostler).values()}) == 1:
         hostler.kubectl("delete", "pod", sorted(ready(hostler))[0], "--namespace", hostler.instances)
         eventually(settled, "two instances are there")
-
-
-@pytest.fixture(params=[100, LONG])
-def calls(request: pytest.FixtureRequest) -> int:
-    """How many calls are made before a failure, during it and afterwards, at least."""
-    return int(request.param)
 
 
 def in_zone(pods: dict[str, str], zone: str) -> str:

@@ -72,6 +72,13 @@ class Stage:
         spec = documents.variant_spec({"VariantName": "v", **variant}, {"Containers": list(containers)})
         return Instance(self.platform, SPOT, spec)
 
+    async def ready(self, *containers: dict[str, Any], **variant: Any) -> Instance:
+        """Return an instance that has become ready."""
+        instance = self.instance(*containers, **variant)
+        instance.begin()
+        await self.until(instance, "ready")
+        return instance
+
     async def until(self, instance: Instance, state: str) -> None:
         await self.when(lambda: instance.state == state)
 
@@ -105,6 +112,11 @@ class Stage:
         """Have the instance look at what the engine lists."""
         (report,) = await self.engine.list()
         await instance.look(report, whole=True)
+
+    async def report(self, instance: Instance, **fields: object) -> None:
+        """Set fields of what the engine reports of the instance, and have it look."""
+        self.engine.report(SPOT.id, **fields)
+        await self.look(instance)
 
     def _container(self, started: FakeContainer) -> Container:
         return Container(ping=self.pings.get(started.position, 200))
@@ -162,9 +174,7 @@ async def test_each_container_has_its_own_folder_log_name_and_environment(stage:
 
 
 async def test_a_container_that_is_alone_is_named_as_on_aws(stage: Stage) -> None:
-    instance = stage.instance(ours())
-    instance.begin()
-    await stage.until(instance, "ready")
+    instance = await stage.ready(ours())
     assert stage.started(0).environment["HOSTNAME"] == "container-0.local"
     assert stage.started(0).launch.log == f"e1/v/{SPOT.aws_id}"
     assert re.fullmatch("i-[0-9a-f]{17}", SPOT.aws_id)
@@ -187,9 +197,7 @@ async def test_an_instance_is_ready_when_all_its_containers_are(stage: Stage) ->
 
 
 async def test_a_container_that_ends_is_named_and_the_others_are_stopped_with_it(stage: Stage) -> None:
-    instance = stage.instance(ours(ContainerHostname="first"), ours(Mode="MultiModel", ModelDataUrl="s3://b/p/"))
-    instance.begin()
-    await stage.until(instance, "ready")
+    instance = await stage.ready(ours(ContainerHostname="first"), ours(Mode="MultiModel", ModelDataUrl="s3://b/p/"))
     stage.engine.end(f"{SPOT.id}.0", 3)
     for _ in range(2):  # the second time is no news
         await stage.look(instance)
@@ -205,9 +213,7 @@ async def test_a_container_that_ends_is_named_and_the_others_are_stopped_with_it
 
 @pytest.mark.parametrize("seed", range(12))
 async def test_all_containers_that_have_ended_are_named_with_their_causes(stage: Stage, seed: int) -> None:
-    instance = stage.instance(*(ours(ContainerHostname=name) for name in ("one", "two", "three")))
-    instance.begin()
-    await stage.until(instance, "ready")
+    instance = await stage.ready(*(ours(ContainerHostname=name) for name in ("one", "two", "three")))
     stage.engine.text[f"{SPOT.id}.2"] = "ModuleNotFoundError: No module named 'cv2'"
     stage.engine.end(f"{SPOT.id}.0", 3)
     stage.engine.end(f"{SPOT.id}.2", 1)
@@ -341,9 +347,7 @@ async def test_a_new_control_starts_only_the_containers_that_an_earlier_one_did_
 
 
 async def test_a_container_that_others_removed_ends_the_instance_and_is_named(stage: Stage) -> None:
-    instance = stage.instance(ours(ContainerHostname="one"), ours(ContainerHostname="two"))
-    instance.begin()
-    await stage.until(instance, "ready")
+    instance = await stage.ready(ours(ContainerHostname="one"), ours(ContainerHostname="two"))
     stage.engine.remove(f"{SPOT.id}.1")
     await stage.look(instance)
     assert instance.state == "ended"
@@ -351,16 +355,13 @@ async def test_a_container_that_others_removed_ends_the_instance_and_is_named(st
     assert "The container is there no more: others have removed it." in instance.reason
     assert not instance.ended_by_itself
     assert not instance.containers[1].foreign, "what it was is remembered"
-    stage.engine.report(SPOT.id, lost=True)
-    await stage.look(instance)
+    await stage.report(instance, lost=True)
     assert instance.report.lost, "nothing waits until it is stopped"
     await stopped(instance)
 
 
 async def test_a_list_from_before_the_start_takes_nothing_away(stage: Stage) -> None:
-    instance = stage.instance(ours(), ours())
-    instance.begin()
-    await stage.until(instance, "ready")
+    instance = await stage.ready(ours(), ours())
     before = instance.report
     await instance.look(InstanceReport(SPOT.id, {}, (ContainerReport(), before.containers[1])), whole=False)
     assert (instance.state, instance.report.containers) == ("ready", before.containers)
@@ -404,9 +405,7 @@ async def test_what_an_instance_lacks_decides_which_words_of_aws_come_first(
 
 
 async def test_a_container_whose_end_the_engine_explains_has_that_for_its_cause(stage: Stage) -> None:
-    instance = stage.instance(ours())
-    instance.begin()
-    await stage.until(instance, "ready")
+    instance = await stage.ready(ours())
     ended = msgspec.structs.replace(instance.report.containers[0], exit=-9, cause="Its node evicted it: low on memory.")
     await instance.look(msgspec.structs.replace(instance.report, containers=(ended,)), whole=True)
     assert instance.state == "ended"
@@ -433,8 +432,7 @@ async def test_an_instance_that_others_end_leaves_and_one_that_starts_does_not(s
     instance.begin()
     await stage.until(instance, "starting")
     await stage.until_started()
-    stage.engine.report(SPOT.id, leaving=True)
-    await stage.look(instance)
+    await stage.report(instance, leaving=True)
     assert instance.state == "starting"
     stage.engine.containers[f"{SPOT.id}.0"].ping = 200
     await stage.until(instance, "ready")
@@ -444,9 +442,7 @@ async def test_an_instance_that_others_end_leaves_and_one_that_starts_does_not(s
 
 
 async def test_an_instance_that_the_engine_calls_lost_is_unheard_with_the_first_ping_that_fails(stage: Stage) -> None:
-    instance = stage.instance(ours())
-    instance.begin()
-    await stage.until(instance, "ready")
+    instance = await stage.ready(ours())
     stage.engine.report(SPOT.id, lost=True)
     for _ in range(3):  # the engine's word alone ends nothing
         await stage.look(instance)
@@ -466,12 +462,9 @@ async def test_an_instance_that_the_engine_calls_lost_is_unheard_with_the_first_
 
 
 async def test_an_instance_is_unheard_while_its_beat_is_silent_too_and_no_longer(stage: Stage) -> None:
-    instance = stage.instance(ours())
-    instance.begin()
-    await stage.until(instance, "ready")
+    instance = await stage.ready(ours())
     with silent() as beat:
-        stage.engine.report(SPOT.id, beat=beat)
-        await stage.look(instance)
+        await stage.report(instance, beat=beat)
         stage.engine.containers[f"{SPOT.id}.0"].ping = 503
         instance.doubt()
         await stage.when(lambda: instance.unheard)
@@ -483,12 +476,9 @@ async def test_an_instance_is_unheard_while_its_beat_is_silent_too_and_no_longer
 
 
 async def test_a_machine_that_others_call_silent_is_asked_while_the_ping_waits_for_its_answer(stage: Stage) -> None:
-    instance = stage.instance(ours())
-    instance.begin()
-    await stage.until(instance, "ready")
+    instance = await stage.ready(ours())
     with silent() as beat:
-        stage.engine.report(SPOT.id, beat=beat)
-        await stage.look(instance)
+        await stage.report(instance, beat=beat)
         stage.engine.containers[f"{SPOT.id}.0"].ping = 0
         begun = clock.now()
         instance.doubt()
@@ -498,11 +488,8 @@ async def test_a_machine_that_others_call_silent_is_asked_while_the_ping_waits_f
 
 
 async def test_an_instance_whose_machine_answers_ends_after_three_pings_as_ever(stage: Stage) -> None:
-    instance = stage.instance(ours())
-    instance.begin()
-    await stage.until(instance, "ready")
-    stage.engine.report(SPOT.id, beat=refusing())
-    await stage.look(instance)
+    instance = await stage.ready(ours())
+    await stage.report(instance, beat=refusing())
     stage.engine.containers[f"{SPOT.id}.0"].ping = 503
     await stage.until(instance, "ended")
     assert "3 times in a row" in instance.reason
@@ -514,9 +501,7 @@ async def test_an_instance_whose_machine_answers_ends_after_three_pings_as_ever(
 async def test_a_control_that_stands_still_while_it_pings_misses_no_ping(stage: Stage, turns: int) -> None:
     loop = asyncio.get_running_loop()
     assert isinstance(loop, Loop)
-    instance = stage.instance(ours())
-    instance.begin()
-    await stage.until(instance, "ready")
+    instance = await stage.ready(ours())
     for _ in range(6):
         instance.doubt()
         for _ in range(turns):
@@ -531,9 +516,7 @@ async def test_a_control_that_stands_still_while_it_pings_misses_no_ping(stage: 
 async def test_an_engine_that_cannot_stop_an_instance_just_now_is_asked_again_and_that_is_said_once(
     stage: Stage, caplog: pytest.LogCaptureFixture
 ) -> None:
-    instance = stage.instance(ours())
-    instance.begin()
-    await stage.until(instance, "ready")
+    instance = await stage.ready(ours())
     instance.retire()
     stage.engine.unreachable = "it restarts"
     stopping = asyncio.create_task(instance.stop(0))
