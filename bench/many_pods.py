@@ -30,7 +30,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable, Collection, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -43,9 +43,8 @@ import uvloop
 import arguments
 import processes
 from hostler.control.main import GARBAGE
-from hostler.core.endpoints import instance_types
-from hostler.engines.engine import Autopsy, ContainerReport, InstanceLaunch, InstanceReport, Size
-from hostler.engines.rooms import Rooms
+from hostler.engines.engine import ContainerReport, InstanceLaunch, InstanceReport
+from hostler.engines.fake import FakeEngine
 from hostler.gateway.control_link import ControlLink
 from hostler.gateway.counters import Counters
 from hostler.gateway.faults import FaultScopes
@@ -64,30 +63,22 @@ LAST = 900.0  # seconds after which a phase has failed
 IMAGE = "123456789012.dkr.ecr.us-east-1.amazonaws.com/theirs:1"
 
 
-class Table:
-    """An engine whose pods are entries. It sees a change at once, as a watch does."""
-
-    pooled = 0
+class Table(FakeEngine):
+    """An engine whose pods are entries, without folders. It sees a change at once, as a watch does."""
 
     def __init__(self, port: int) -> None:
+        super().__init__()
         self._port = port
         self._pods: dict[str, InstanceReport] = {}
         self._launches: dict[str, InstanceLaunch] = {}
-        self._changed = asyncio.Event()
         self._number = 0
 
-    def connect(self, rooms: Rooms) -> Table:
-        return self
-
-    def end(self, id: str) -> None:
+    def end_pod(self, id: str) -> None:
         """A pod ends, by a signal that others send."""
         pod = self._pods[id]
         ended = tuple(msgspec.structs.replace(container, exit=-9) for container in pod.containers)
         self._pods[id] = msgspec.structs.replace(pod, containers=ended)
-        self._changed.set()
-
-    def size(self, type: str) -> Size:
-        return Size(instance_types.memory(type), 1)
+        self._change.set()
 
     async def prepare(self, launch: InstanceLaunch) -> tuple[Any, ...]:
         self._launches[launch.id] = launch
@@ -103,44 +94,16 @@ class Table:
                 for each in launch.containers
             )
             self._pods[id] = InstanceReport(id, launch.labels, containers)
-            self._changed.set()
+            self._change.set()
         return self._pods[id]
 
     async def stop(self, id: str, grace: float) -> None:
         self._pods.pop(id, None)
         self._launches.pop(id, None)
-        self._changed.set()
-
-    async def kill(self, id: str, position: int) -> None:
-        raise NotImplementedError
+        self._change.set()
 
     async def list(self) -> list[InstanceReport]:
         return [*self._pods.values()]
-
-    async def changed(self) -> None:
-        await self._changed.wait()
-        self._changed.clear()
-
-    async def memory(self, id: str, position: int) -> int:
-        return 0
-
-    async def processor_time(self, id: str, position: int) -> float:
-        return 0.0
-
-    async def logs(self, id: str, position: int, tail: int) -> str:
-        return ""
-
-    async def autopsy(self, id: str, position: int, tail: int) -> Autopsy:
-        return Autopsy()
-
-    async def serving(self, ids: Collection[str]) -> None:
-        pass
-
-    async def sweep(self, known: Collection[str]) -> tuple[str, ...]:
-        return ()
-
-    async def leave(self, grace: float) -> None:
-        pass
 
 
 # --- the other processes ------------------------------------------------------------------------------------------
@@ -209,6 +172,14 @@ class Control(fakes.Control):
                 self.cpu.append(time.thread_time() - used)
 
         self.reconciler._pass = timed  # type: ignore[method-assign]
+
+    async def end(self) -> None:
+        """End it as its process's death does: first its links."""
+        self.door.close()
+        for gateway in self.gateways.linked:
+            gateway.frames.abort()
+        await until(lambda: not self.gateways.linked)
+        await self.die()
 
     async def _ends_no_gateway(self, name: str) -> None:
         raise AssertionError("a gateway was silent for too long")
@@ -316,7 +287,7 @@ async def measure(pods: int, each: int, gateways: int, folder: Path, port: int) 
                 ids = [*table._pods][turn * count : (turn + 1) * count]
                 began = time.perf_counter()
                 for id in ids:
-                    table.end(id)
+                    table.end_pod(id)
                 await until(lambda ids=ids: not _have(control, ids), 0.001)  # type: ignore[misc]
                 out.append(time.perf_counter() - began)
                 await until(lambda: control.routed() == pods, 0.02)
@@ -324,13 +295,12 @@ async def measure(pods: int, each: int, gateways: int, folder: Path, port: int) 
             figures.add(f"{name}: {count} out of the routes, median, worst", _milliseconds(out))
             figures.add(f"{name}: replaced, median, worst", _milliseconds(back))
         # restart
-        await control.die()
-        await fakes._end_tasks("/hostler/wire/")  # its ends of the links
+        await control.end()
         control = Control(folder, table, gateways)
         await control.begin(path)
         took = await until(lambda: control.reconciler.ready and control.routed() == pods, 0.05)
         figures.add("restart: seconds until all are in routes", f"{took:.1f}")
-        await control.die()
+        await control.end()
 
 
 def _have(control: Control, ids: list[str]) -> bool:
