@@ -20,7 +20,7 @@ from hostler.cli.doctor.cluster import Cluster, Names, look
 from hostler.cli.doctor.cluster_findings import find
 from hostler.cli.doctor.finding import Finding
 from hostler.cli.doctor.kubernetes_api import Api
-from hostler.cli.doctor.rights import OF_CONTROL, OF_INSTALLER, OF_ZONES, Right, Where
+from hostler.cli.doctor.rights import OF_CONTROL, OF_HELM, OF_INSTALLER, OF_ZONES, TO_GIVE, Right, Where
 from hostler.cli.main import main
 from hostler.errors import UserError
 from hostler.settings import Settings
@@ -95,6 +95,45 @@ def test_who_may_not_install_is_told_which_right_is_missing(cluster: FakeCluster
     assert first.level == "error"
     assert "you may not create namespaces, create clusterroles.rbac.authorization.k8s.io" in first.says
     assert "or do without (links.tokenReview=false, instances.showZones=false" in first.helps
+
+
+def test_who_may_make_a_role_but_not_what_it_allows_learns_which_right_is_missing(cluster: FakeCluster):
+    let(cluster, [*OF_INSTALLER, *OF_HELM])
+    findings = found(cluster, cluster.token("default", "default"))
+    says = [each.says for each in findings if each.level == "error"]
+    assert says[0].startswith(
+        "you may not let control get pods, list pods, watch pods, create pods, delete pods, get pods/log"
+    )
+    assert says[1:] == [
+        "you may not let control list pods, watch pods in hostler",
+        "you may not let control create tokenreviews.authentication.k8s.io, get nodes",
+    ]
+    let(cluster, [*OF_INSTALLER, *OF_HELM, *TO_GIVE.values()])
+    assert errors(found(cluster, cluster.token("default", "default"))) == []
+    let(cluster, [*OF_INSTALLER, *OF_HELM, *OF_CONTROL])
+    assert errors(found(cluster, cluster.token("default", "default"))) == []
+
+
+def test_who_may_not_keep_helms_secrets_learns_it(cluster: FakeCluster):
+    let(cluster, [*OF_INSTALLER, *OF_CONTROL])
+    says = "rights: you may not get secrets, list secrets, update secrets in hostler"
+    assert errors(found(cluster, cluster.token("default", "default"))) == [says]
+
+
+def let(cluster: FakeCluster, rights: list[Right]) -> None:
+    """Give the account `default` these rights, in all namespaces, and no others."""
+    metadata = {"name": "installer"}
+    api = "rbac.authorization.k8s.io"
+    rules = [{"apiGroups": [each.group], "resources": [each.resource], "verbs": [each.verb]} for each in rights]
+    subjects = [{"kind": "ServiceAccount", "name": "default", "namespace": "default"}]
+    role = {"apiGroup": api, "kind": "ClusterRole", "name": "installer"}
+    looked_at = ["namespaces", "configmaps", "persistentvolumeclaims"]
+    rules.append({"apiGroups": [""], "resources": looked_at, "verbs": ["get", "list"]})
+    version = {"apiVersion": f"{api}/v1", "metadata": metadata}
+    cluster.apply(
+        {**version, "kind": "ClusterRole", "rules": rules},
+        {**version, "kind": "ClusterRoleBinding", "roleRef": role, "subjects": subjects},
+    )
 
 
 def test_control_has_every_right_that_it_needs_by_the_chart(cluster: FakeCluster):
@@ -223,6 +262,7 @@ SEEN = Cluster(
     in_pod=False,
     installed=False,
     lacks=(),
+    cannot_give=(),
     token_review="",
     namespaces={ELSEWHERE: {"metadata": {"labels": {"pod-security.kubernetes.io/enforce": "baseline"}}}},
     nodes=[node("a", "1"), node("b", "2")],
@@ -265,6 +305,7 @@ def labelled(level: str) -> dict[str, Any]:
         ({"lacks": (OF_ZONES,), "version": "v1.34.2"}, [("warning", "zones")]),
         ({"lacks": (OF_ZONES,)}, []),
         ({"lacks": (OF_ZONES, OF_CONTROL[0])}, [("error", "rights")]),
+        ({"cannot_give": (OF_CONTROL[0], OF_ZONES)}, [("error", "rights"), ("error", "rights")]),
         ({"installed": True, "pods": None}, [("warning", "network")]),
         ({"installed": True, "pods": None, "policies": None, "namespaces": {HOME: None}}, [("error", "namespaces")]),
     ],

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hostler.cli.doctor.kubernetes_api import METADATA, Api
-from hostler.cli.doctor.rights import OF_CONTROL, OF_INSTALLER, Right, Where
+from hostler.cli.doctor.rights import OF_CONTROL, OF_HELM, OF_INSTALLER, TO_GIVE, Right, Where
 from hostler.errors import UserError
 from hostler.settings import Settings
 
@@ -42,6 +42,9 @@ class Cluster:
     in_pod: bool  # it is control that looks
     installed: bool
     lacks: tuple[Right, ...] | None  # of control's rights; before the installation, of the installer's
+    cannot_give: tuple[
+        Right, ...
+    ]  # before the installation: those of control that the installer's Role may not give it
     token_review: str  # why whose a token is cannot be asked; empty: it can, or that is another's matter
     namespaces: Mapping[str, Object | None]  # None: it is missing
     nodes: list[Object] | None
@@ -73,6 +76,7 @@ def look(settings: Settings, namespace: str, probe: bool, api: Api | None = None
             in_pod=api.in_pod,
             installed=installed,
             lacks=_lacks(api, names, installed),
+            cannot_give=() if installed else _cannot_give(api, names),
             token_review=_token_review(api) if api.in_pod and names.reviews_tokens else "",
             namespaces={
                 name: answer.body if answer.ok else None
@@ -132,21 +136,32 @@ def _awaited(names: Names, pods: list[Object]) -> list[tuple[str, str, str]]:
 
 def _lacks(api: Api, names: Names, installed: bool) -> tuple[Right, ...] | None:
     """Return which rights are lacking: one's own, or where somebody else asks after the installation, control's."""
-    spec: Object = {}
-    kind, wanted = "SelfSubjectAccessReview", OF_CONTROL if api.in_pod else OF_INSTALLER
     if installed and not api.in_pod:
-        spec["user"] = f"system:serviceaccount:{names.control}:{names.release}-control"
-        kind, wanted = "SubjectAccessReview", OF_CONTROL
-    if not names.reviews_tokens:
-        wanted = tuple(right for right in wanted if right.resource != "tokenreviews")
-    lacks = []
+        control = f"system:serviceaccount:{names.control}:{names.release}-control"
+        return _denied(api, names, OF_CONTROL, control)
+    return _denied(api, names, OF_CONTROL if api.in_pod else (*OF_INSTALLER, *OF_HELM))
+
+
+def _cannot_give(api: Api, names: Names) -> tuple[Right, ...]:
+    """Return which of control's rights Kubernetes refuses in a Role that is made by who asks: those that it lacks."""
+    lacks = _denied(api, names, OF_CONTROL) or ()
+    barred = {right.where for right in _denied(api, names, tuple(TO_GIVE.values())) or ()}
+    return tuple(right for right in lacks if right.where in barred)
+
+
+def _denied(api: Api, names: Names, wanted: tuple[Right, ...], user: str = "") -> tuple[Right, ...] | None:
+    """Return the rights that a user, or who asks, does not have; None: that may not be asked."""
+    kind = "SubjectAccessReview" if user else "SelfSubjectAccessReview"
+    denied = []
     for right in wanted:
-        answer = api.post(f"{_REVIEWS}/{kind.lower()}s", _review(kind, spec, right, names))
+        if right.resource == "tokenreviews" and not names.reviews_tokens:
+            continue
+        answer = api.post(f"{_REVIEWS}/{kind.lower()}s", _review(kind, {"user": user} if user else {}, right, names))
         if not answer.ok:
             return None
         if not answer.body.get("status", {}).get("allowed"):
-            lacks.append(right)
-    return tuple(lacks)
+            denied.append(right)
+    return tuple(denied)
 
 
 def _review(kind: str, spec: Object, right: Right, names: Names) -> Object:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import groupby
 
 from hostler.cli.doctor.cluster import Cluster, Object, minor
 from hostler.cli.doctor.finding import Finding
-from hostler.cli.doctor.rights import OF_ZONES
+from hostler.cli.doctor.rights import OF_ZONES, TO_GIVE, Right, Where
 
 OLDEST = (1, 30)  # native sidecars, and preStop's sleep
 _PODS_SAY_ZONES = (1, 35)
@@ -64,17 +64,17 @@ def _version(cluster: Cluster) -> Iterator[Finding]:
 
 def _rights(cluster: Cluster) -> Iterator[Finding]:
     whose = "control" if cluster.installed else "you"
-    if cluster.lacks is None:
-        pass  # who may not ask learns nothing
-    elif lacks := [right for right in cluster.lacks if right != OF_ZONES]:
-        names = {"instances": cluster.names.instances, "control": cluster.names.control}
-        for where, rights in groupby(lacks, lambda right: right.where):
-            place = f" in {names[where]}" if where in names else ""
-            helps = "The chart's Role gives it: is it bound?" if cluster.installed else _ASK
-            if where == "cluster" and not cluster.installed:
-                helps = f"{_ASK}; or do without ({_WITHOUT})"
-            yield Finding("error", "rights", f"{whose} may not {', '.join(map(str, rights))}{place}", helps)
-    else:
+    lacks = [right for right in cluster.lacks or () if right != OF_ZONES]
+    for place, where, rights in _by_place(cluster, lacks):
+        helps = "The chart's Role gives it: is it bound?" if cluster.installed else _ASK
+        if where == "cluster" and not cluster.installed:
+            helps = f"{_ASK}; or do without ({_WITHOUT})"
+        yield Finding("error", "rights", f"{whose} may not {rights}{place}", helps)
+    for place, where, rights in _by_place(cluster, cluster.cannot_give):
+        escalate = TO_GIVE[where]
+        helps = f"{_ASK}: Kubernetes lets nobody give rights that they lack, without the right to {escalate}"
+        yield Finding("error", "rights", f"you may not let control {rights}{place}", helps)
+    if cluster.lacks is not None and not lacks and not cluster.cannot_give:  # else who may not ask learns nothing
         yield Finding("ok", "rights", f"{whose} may do all that is needed")
     if OF_ZONES in (cluster.lacks or ()) and minor(cluster.version) < _PODS_SAY_ZONES:
         yield Finding(
@@ -85,6 +85,13 @@ def _rights(cluster: Cluster) -> Iterator[Finding]:
             "error", "tokens", f"control cannot ask whose a token is: {cluster.token_review}",
             "Let control create tokenreviews, or set links.tokenReview=false",
         )  # fmt: skip
+
+
+def _by_place(cluster: Cluster, rights: Sequence[Right]) -> Iterator[tuple[str, Where, str]]:
+    """Yield ` in <namespace>`, or nothing for the whole cluster; where that is; and the rights there, as text."""
+    names = {"instances": cluster.names.instances, "control": cluster.names.control}
+    for where, group in groupby(rights, lambda right: right.where):
+        yield f" in {names[where]}" if where in names else "", where, ", ".join(map(str, group))
 
 
 def _namespaces(cluster: Cluster) -> Iterator[Finding]:

@@ -57,3 +57,13 @@ OF_INSTALLER = (
     *_rights("control", "autoscaling", "horizontalpodautoscalers", "create"),
     *_rights("control", "policy", "poddisruptionbudgets", "create"),
 )  # fmt: skip
+
+# Helm's own: it keeps what it has installed in Secrets.
+OF_HELM = tuple(_rights("control", "", "secrets", "get list update"))
+
+# Who makes a Role must have the rights that it gives, or this one.
+TO_GIVE: dict[Where, Right] = {
+    "instances": Right("instances", "rbac.authorization.k8s.io", "roles", "escalate"),
+    "control": Right("control", "rbac.authorization.k8s.io", "roles", "escalate"),
+    "cluster": Right("cluster", "rbac.authorization.k8s.io", "clusterroles", "escalate"),
+}
