@@ -308,7 +308,7 @@ async def test_a_script_gets_a_link_into_the_cache(tmp_path: Path, source: Count
 async def test_an_agent_is_looked_at_for_ports_and_reports(tmp_path: Path, source: CountingSource) -> None:
     async with cell(tmp_path, source) as (control, agent):
         await control.linked(agent)
-        looked = await control.links.looked(agent.instance, 0)
+        looked = await control.links.look(agent.instance, 0)
         assert agent.port in {listener.port for listener in looked.listening}
         assert looked.failure is None
 

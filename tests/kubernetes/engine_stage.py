@@ -23,7 +23,7 @@ from hostler.engines.kubernetes.own_pod import OwnPod
 from hostler.engines.log_files import LogFiles
 from hostler.settings import Settings
 from hostler.wire import agent_messages
-from hostler.wire.agent_messages import Go, Known, Listed, Look, Looked
+from hostler.wire.agent_messages import Go, Listed, ListTargets, Look, Looked
 from hostler.wire.door import Knock, Peer
 from hostler.wire.frames import Frames
 
@@ -159,7 +159,7 @@ class Stage:
 
     async def _answer(self, id: str, frames: Frames[agent_messages.Down], looked: Looked | None) -> None:
         while (message := await frames.receive()) is not None:
-            if isinstance(message, Known):
+            if isinstance(message, ListTargets):
                 frames.send(Listed(message.number, ()))
             elif isinstance(message, Look):
                 frames.send(Looked(message.number, *((looked.listening, looked.failure) if looked else ())))

@@ -22,7 +22,7 @@ from hostler.engines.engine import ContainerReport, InstanceReport
 from hostler.engines.kubernetes.tokens import TokenDoor
 from hostler.errors import EngineAway, EngineError, ImageMissing, NoCapacity, NotStarted
 from hostler.failures import Failure
-from hostler.wire.agent_messages import Listener, Looked
+from hostler.wire.agent_messages import ListeningPort, Looked
 from hostler.wire.door import Knock, Peer
 
 RUNNING = {"running": {}}
@@ -332,7 +332,9 @@ async def test_an_autopsy_has_what_the_agent_sees_without_its_own_port_and_the_n
     async with open_stage() as stage:
         preparing = asyncio.create_task(stage.engine.prepare(launch("seen", 2)))
         await stage.there("seen")
-        listening = tuple(Listener(port, loopback) for port, loopback in ((7901, False), (8080, True), (8081, False)))
+        listening = tuple(
+            ListeningPort(port, loopback) for port, loopback in ((7901, False), (8080, True), (8081, False))
+        )
         await stage.agent("seen", Looked(0, listening, Failure("code", "it fails")))
         await preparing
         found = await stage.engine.autopsy("seen", 0, 1000)

@@ -78,17 +78,17 @@ async def agent(place: Place) -> None:
 
 async def _link(place: Place, rooms: Rooms, source: AgentSource, memory: Memory) -> None:
     """Keep the link with control, until cancelled."""
-    knock, said = Knock("agent", place.instance, version=VERSION), ""
+    knock, logged = Knock("agent", place.instance, version=VERSION), ""
     while True:
         try:
             reader, writer = await place.way.knock(knock)
-            said = ""
+            logged = ""
             frames: Frames[Down] = Frames(reader, writer, agent_messages.Down)
             try:
                 await Session(frames, rooms, source, memory).run()
             finally:
                 frames.close()
         except OSError as error:
-            if said != (said := f"no link with control: {error}"):  # once for many attempts
-                logger.warning("%s", said)
+            if logged != (logged := f"no link with control: {error}"):  # once for many attempts
+                logger.warning("%s", logged)
         await asyncio.sleep(place.way.pause())

@@ -21,9 +21,9 @@ from hostler.wire.agent_messages import (
     Fetched,
     FetchFolder,
     Go,
-    Known,
     Listed,
-    Listener,
+    ListeningPort,
+    ListTargets,
     Look,
     Looked,
     Remember,
@@ -119,12 +119,12 @@ class Session:
             case Discard():
                 await storage.discard(request.model_id, failed=request.failed, forget=request.forget)
                 return Done(number)
-            case Known():
+            case ListTargets():
                 return Listed(number, tuple((await self._rooms.known(container, request.held)).values()))
             case Look():
                 return await asyncio.to_thread(self._look, number, container)
 
     def _look(self, number: int, container: int) -> Looked:
         """Look at the ports of the pod, whose network this is, and at a container's report. Blocks."""
-        ports = tuple(Listener(each.port, each.loopback) for each in listeners(os.getpid()))
+        ports = tuple(ListeningPort(each.port, each.loopback) for each in listeners(os.getpid()))
         return Looked(number, ports, self._rooms.failure(container))

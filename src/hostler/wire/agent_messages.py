@@ -47,7 +47,7 @@ class Welcome(msgspec.Struct, frozen=True, tag=True):
     serving: bool | None = None  # None: this control does not know yet
 
 
-class Known(msgspec.Struct, frozen=True, tag=True):
+class ListTargets(msgspec.Struct, frozen=True, tag="Known"):  # its name in versions before
     """Storage.known: the first request for a container on a link if targets may be in place there. Answer: Listed."""
 
     number: int
@@ -113,7 +113,7 @@ class Serving(msgspec.Struct, frozen=True, tag=True):
     on: bool
 
 
-Request = Known | Fetch | FetchFolder | Discard | Look
+Request = ListTargets | Fetch | FetchFolder | Discard | Look
 Down = Welcome | Request | Remember | Go | Serving
 
 # --- up: agent to control -------------------------------------------------------------------------------------------
@@ -138,7 +138,7 @@ class Failed(msgspec.Struct, frozen=True, tag=True):
     error: ErrorData
 
 
-class Listener(msgspec.Struct, frozen=True, array_like=True):
+class ListeningPort(msgspec.Struct, frozen=True, array_like=True):
     """A TCP port on which a process of the instance listens; `loopback`: for callers within the pod alone."""
 
     port: int
@@ -149,7 +149,7 @@ class Looked(msgspec.Struct, frozen=True, tag=True):
     """`failure`: the report of one of hostler's own servers."""
 
     number: int
-    listening: tuple[Listener, ...] = ()
+    listening: tuple[ListeningPort, ...] = ()
     failure: Failure | None = None
 
 

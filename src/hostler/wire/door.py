@@ -27,7 +27,7 @@ from hostler.settings import is_open_to_others
 from hostler.wire import transport
 from hostler.wire.frames import Frames
 from hostler.wire.listener import Listener
-from hostler.wire.transport import Certificates, Known
+from hostler.wire.transport import Authenticated, Certificates
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +39,7 @@ _ADMIT_TIME = 10.0  # seconds for the doorman
 _RETRY = 0.05  # seconds between attempts to connect: an attempt is cheap, and callers may be waiting
 _RETRY_NETWORK = 1.0
 _SHORTEST = 16  # characters of a static token
-_SAID = 1000  # places of which it is remembered that the log has a line of them
+_MOST_LOGGED = 1000  # places whose refusals are not logged again
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,252}", re.ASCII).fullmatch  # a pod's, or a part of a file's name
 
@@ -206,17 +206,19 @@ class Door:
 
     def __init__(self, roles: Mapping[Role, Enter], expects: Callable[[Knock], bool] = lambda _: True) -> None:
         self._roles, self._expects = roles, expects
-        self._said: set[str] = set()  # roles and addresses that were not admitted: they try again and again
+        self._logged: set[str] = set()  # roles and addresses whose refusal the log has: they try again and again
         self._servers: list[asyncio.Server | Listener] = []
 
     async def serve(self, address: str, doorman: Doorman, certificates: Certificates | None = None) -> str:
         """Listen on one more address; return it with the port that it has. Raises UserError if that cannot be."""
 
-        async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, known: Known) -> None:
+        async def accept(
+            reader: asyncio.StreamReader, writer: asyncio.StreamWriter, authenticated: Authenticated
+        ) -> None:
             try:
                 admitted = await self._admit(doorman, reader, writer)
                 if admitted is not None:
-                    known()
+                    authenticated()
                     peer, knock = admitted
                     await self._roles[peer.role](peer, knock, reader, writer)
             finally:
@@ -237,10 +239,10 @@ class Door:
         The log has a line for each role and address, since a stranger may give itself any name at each attempt.
         """
         address = _address(writer)
-        say = partial(self._say_once, address)
+        warn = partial(self._warn_once, address)
         try:
             async with asyncio.timeout(_KNOCK_TIME):
-                knock = await Frames[Knock](reader, writer, Knock, KNOCK_BYTES, say).receive()
+                knock = await Frames[Knock](reader, writer, Knock, KNOCK_BYTES, warn).receive()
             if knock is None or knock.role not in self._roles or not _NAME(knock.name) or not self._expects(knock):
                 return None
             async with asyncio.timeout(_ADMIT_TIME):
@@ -249,15 +251,17 @@ class Door:
             return None
         place = f"{knock.role} {address}"
         if peer is None:
-            self._say_once(place, f"{knock.role} {knock.name[:100]!r} is not admitted: its token is not valid for that")
+            self._warn_once(
+                place, f"{knock.role} {knock.name[:100]!r} is not admitted: its token is not valid for that"
+            )
             return None
-        self._said.discard(place)
+        self._logged.discard(place)
         return peer, knock
 
-    def _say_once(self, place: str, text: str) -> None:
-        if place not in self._said:
+    def _warn_once(self, place: str, text: str) -> None:
+        if place not in self._logged:
             log.warning("%s", text)
-            self._said = {*self._said, place} if len(self._said) < _SAID else {place}
+            self._logged = {*self._logged, place} if len(self._logged) < _MOST_LOGGED else {place}
 
     def close(self) -> None:
         """Accept no more. Links that are open stay so."""

@@ -28,7 +28,7 @@ class _Tagged(msgspec.Struct):
 
 class Frames(Generic[Incoming]):
     """One end of a link. `incoming`: the union of message structs that the other end may send. `limit`: bytes of one
-    such message. `say`: gets the line for the log when the link is closed because of one.
+    such message. `warn`: gets the line for the log when the link is closed because of one.
     """
 
     def __init__(
@@ -37,12 +37,12 @@ class Frames(Generic[Incoming]):
         writer: asyncio.StreamWriter,
         incoming: object,
         limit: int = LIMIT,
-        say: Callable[[str], object] = log.warning,
+        warn: Callable[[str], object] = log.warning,
     ) -> None:
         self._reader = reader
         self._writer = writer
         self._limit = limit
-        self._say = say
+        self._warn = warn
         self._encoder = msgspec.msgpack.Encoder()
         self._decoder: msgspec.msgpack.Decoder[Incoming] = msgspec.msgpack.Decoder(incoming)
         self._tags = {each.__struct_config__.tag for each in get_args(incoming) or (incoming,)}
@@ -69,14 +69,14 @@ class Frames(Generic[Incoming]):
             while True:
                 length = int.from_bytes(await self._reader.readexactly(4), "big")
                 if length > self._limit:
-                    self._say(f"a message of {length} bytes is too long, so the link is closed")
+                    self._warn(f"a message of {length} bytes is too long, so the link is closed")
                     return None
                 payload = await self._reader.readexactly(length)
                 try:
                     return self._decoder.decode(payload)
                 except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
                     if not self._unknown(payload):
-                        self._say(f"a message cannot be read, so the link is closed: {error}")
+                        self._warn(f"a message cannot be read, so the link is closed: {error}")
                         return None
         except (asyncio.IncompleteReadError, OSError):
             return None

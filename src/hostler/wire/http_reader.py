@@ -28,7 +28,7 @@ _PROGRESS = 4096  # bytes that buy a body another `body_time`
 
 @dataclass(frozen=True)
 class ConnectionLimits:
-    """ConnectionLimits of what a peer may do. Sizes are bytes, times seconds."""
+    """What a peer may do. Sizes are bytes, times seconds."""
 
     header_bytes: int = HEADER_BYTES
     headers: int = HEADERS

@@ -22,8 +22,8 @@ CONNECT = 2.5  # seconds to connect to an address of a name
 _HANDSHAKE = 5.0  # seconds for TLS
 _BACKLOG = 1024
 
-Known = Callable[[], None]  # called once it is known who calls; until then it is one of a bounded crowd
-Accept = Callable[[asyncio.StreamReader, asyncio.StreamWriter, Known], Awaitable[None]]
+Authenticated = Callable[[], None]  # called once the peer is; until then it is one of a bounded crowd
+Accept = Callable[[asyncio.StreamReader, asyncio.StreamWriter, Authenticated], Awaitable[None]]
 _FILES = ("ca.crt", "tls.crt", "tls.key")
 
 

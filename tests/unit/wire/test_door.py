@@ -326,7 +326,7 @@ async def test_a_link_ends_soon_after_its_other_end_is_gone_and_the_api_lets_a_p
         timeout = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT)
         return sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE), timeout
 
-    async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, _: transport.Known) -> None:
+    async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, _: transport.Authenticated) -> None:
         accepted.put_nowait(options(writer.get_extra_info("socket")))
         writer.close()
 

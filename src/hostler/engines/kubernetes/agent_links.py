@@ -213,7 +213,7 @@ class AgentLinks:
                 agent.in_service = on
                 agent.tell(Serving(on))
 
-    async def looked(self, instance: str, position: int) -> Looked:
+    async def look(self, instance: str, position: int) -> Looked:
         """Have the agent look at a container; an empty answer if it does not answer in time, or is unknown."""
         if agent := self._agents.get(instance):
             with contextlib.suppress(TimeoutError, StorageUnavailable):

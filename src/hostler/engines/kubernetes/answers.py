@@ -115,7 +115,7 @@ class ListMetadata(_Answer, frozen=True):
     continue_: str = msgspec.field(default="", name="continue")
 
 
-class Listed(msgspec.Struct, Generic[T], frozen=True):
+class ListPage(msgspec.Struct, Generic[T], frozen=True):
     """A page of a list."""
 
     metadata: ListMetadata

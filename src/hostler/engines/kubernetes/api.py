@@ -16,7 +16,7 @@ from lightkube import ApiError, AsyncClient
 from lightkube.config import client_adapter
 from lightkube.core.exceptions import ConfigError
 
-from hostler.engines.kubernetes.answers import Change, Listed, Status
+from hostler.engines.kubernetes.answers import Change, ListPage, Status
 from hostler.errors import EngineAway, EngineError
 from hostler.text import one_line
 
@@ -63,7 +63,7 @@ class Api:
         parameters = {**query, "limit": str(_PAGE)}
         while True:
             response = await ask(self._http.get(path, params=parameters))
-            page = _decoded(response, Listed[kind])  # type: ignore[valid-type]
+            page = _decoded(response, ListPage[kind])  # type: ignore[valid-type]
             items += page.items or ()
             if not page.metadata.continue_:
                 return items, page.metadata.resource_version

@@ -23,7 +23,7 @@ from hostler.setting_tables import Kubernetes
 
 logger = logging.getLogger("hostler.engine")
 
-_AGAIN = 5.0  # seconds until what could not be done is tried again
+_RETRY = 5.0  # seconds until what could not be done is tried again
 
 
 class _Spec(msgspec.Struct, frozen=True, rename="camel"):
@@ -74,22 +74,22 @@ class Budgets:
             self._working.cancel()
 
     async def _work(self, owner: OwnerReference) -> None:
-        said = ""
+        logged = ""
         try:
             while self._least != self._there:
                 try:
-                    await self._bring(owner)
+                    await self._apply(owner)
                 except EngineError as error:
-                    if said != (said := str(error)):  # once for many attempts
+                    if logged != (logged := str(error)):  # once for many attempts
                         logger.warning("the disruption budgets cannot be set: %s", error)
-                    await asyncio.sleep(_AGAIN)
+                    await asyncio.sleep(_RETRY)
         finally:
             self._working = None
 
-    async def _bring(self, owner: OwnerReference) -> None:
-        """Bring the budgets that are there to those of `_least`. Raises EngineError."""
+    async def _apply(self, owner: OwnerReference) -> None:
+        """Make the budgets that are there those of `_least`. Raises EngineError."""
         if self._there is None:
-            self._there = await self._look()
+            self._there = await self._list()
         there, least = self._there, dict(self._least)
         for spread in there.keys() - least.keys():
             await self._remove(spread)
@@ -99,7 +99,7 @@ class Budgets:
                 await self._set(spread, count, owner, new=spread not in there)
                 there[spread] = count
 
-    async def _look(self) -> dict[str, int]:
+    async def _list(self) -> dict[str, int]:
         path = f"/apis/policy/v1/namespaces/{self._table.namespace}/poddisruptionbudgets"
         found, _ = await self._api.list(path, {"labelSelector": f"{pods.HOUSE}={self._house}"}, _Budget)
         return {
@@ -116,21 +116,8 @@ class Budgets:
                 raise
 
     async def _set(self, spread: str, count: int, owner: OwnerReference, *, new: bool) -> None:
-        labels = {pods.HOUSE: self._house, pods.SPREAD: spread}
-        budget = PodDisruptionBudget(
-            metadata=ObjectMeta(
-                name=self._name(spread),
-                namespace=self._table.namespace,
-                labels={pods.MANAGED_BY: pods.OURS, **labels},
-                ownerReferences=[owner],
-            ),
-            spec=PodDisruptionBudgetSpec(
-                minAvailable=count,
-                selector=LabelSelector(matchLabels=labels),
-                unhealthyPodEvictionPolicy="AlwaysAllow",  # one that does not serve may go
-            ),
-        )
-        client, name = self._api.client, self._name(spread)
+        """Create a budget, or replace the one that is there."""
+        client, name, budget = self._api.client, self._name(spread), self._budget(spread, count, owner)
         if new:
             try:
                 await ask(client.create(budget))
@@ -144,6 +131,22 @@ class Budgets:
         assert budget.metadata is not None
         budget.metadata.resourceVersion = present.metadata.resourceVersion
         await ask(client.replace(budget))
+
+    def _budget(self, spread: str, count: int, owner: OwnerReference) -> PodDisruptionBudget:
+        labels = {pods.HOUSE: self._house, pods.SPREAD: spread}
+        return PodDisruptionBudget(
+            metadata=ObjectMeta(
+                name=self._name(spread),
+                namespace=self._table.namespace,
+                labels={pods.MANAGED_BY: pods.OURS, **labels},
+                ownerReferences=[owner],
+            ),
+            spec=PodDisruptionBudgetSpec(
+                minAvailable=count,
+                selector=LabelSelector(matchLabels=labels),
+                unhealthyPodEvictionPolicy="AlwaysAllow",  # one that does not serve may go
+            ),
+        )
 
     def _name(self, spread: str) -> str:
         return f"hostler-{self._house}-{spread}"

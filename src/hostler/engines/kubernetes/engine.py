@@ -42,7 +42,7 @@ T = TypeVar("T")
 
 logger = logging.getLogger("hostler.engine")
 
-_AGAIN = 1.0  # seconds until a server that was away is asked again
+_RETRY = 1.0  # seconds until a server that was away is asked again
 _LOOK = 0.2  # seconds between two looks for the end of a pod
 _OVERDUE = 15.0  # seconds after its grace in which a pod of a lost node may yet go by itself
 
@@ -93,7 +93,7 @@ class KubernetesEngine:
 
         A server that is away is waited for: that is for the caller to end.
         """
-        await self._patiently_known()
+        await self._until_synced()
         report = self._record.report(self._name(launch.id))
         if report is not None and _is_placed(report):  # 1.
             return self._agents.storages(launch.id)
@@ -111,7 +111,7 @@ class KubernetesEngine:
     async def start(self, id: str) -> InstanceReport:
         """See Engine. Raises ImageMissing, if an image cannot be had."""
         if id not in self._launches:
-            await self._record.known()
+            await self._record.synced()
             if self._record.report(self._name(id)) is None:
                 raise EngineError(f"the instance {id} is not prepared")
         self._agents.go(id)
@@ -124,31 +124,36 @@ class KubernetesEngine:
         return await self._record.until(self._name(id), placed)
 
     async def stop(self, id: str, grace: float) -> None:
-        """See Engine. On a lost machine nothing can be ended: such a pod is only forgotten, once it is overdue."""
+        """See Engine. On a lost machine nothing can be ended: such a pod is only forgotten, once it is overdue.
+
+        1. A create that is under way ends first: what the server was asked for is made.
+        2. The pod is deleted, and again whenever it is overdue, until it is gone.
+        3. Its agent is admitted no more, and its output followed no more.
+        """
         self._launches.pop(id, None)
-        if (create := self._creates.pop(id, None)) is not None:  # what the server was asked for is made
+        if (create := self._creates.pop(id, None)) is not None:  # 1.
             await asyncio.gather(create, return_exceptions=True)
         name, seconds = self._name(id), max(1, math.ceil(grace))
         loop = asyncio.get_running_loop()
         overdue = loop.time() + seconds + _OVERDUE
-        there = await self._calls.delete(name, seconds)
+        there = await self._calls.delete(name, seconds)  # 2.
         while there:
             try:
                 async with asyncio.timeout_at(overdue):
-                    await self._record.until(self._name(id), lambda: name not in self._record.objects or None)
+                    await self._record.until(name, lambda: name not in self._record.objects or None)
                 there = await self._calls.is_there(name)  # perhaps the watch has not seen it yet
                 await asyncio.sleep(_LOOK if there else 0)
             except TimeoutError:
                 overdue = loop.time() + _OVERDUE
                 pod = self._record.objects.get(name)
                 there = await self._calls.delete(name, 0 if pod is not None and facts.is_lost(pod) else seconds)
-        self._agents.forget(id)
+        self._agents.forget(id)  # 3.
         self._record.forget(name)
         await self._output.end(id)
 
     async def kill(self, id: str, position: int) -> None:
         """See Engine: a container of a pod can be killed from within alone."""
-        await self._record.known()
+        await self._record.synced()
         report = self._record.report(self._name(id))
         if report is not None and report.containers[position].address and report.containers[position].exit is None:
             raise EngineError("a container of a pod cannot be killed from outside")
@@ -157,7 +162,7 @@ class KubernetesEngine:
 
     async def list(self) -> list[InstanceReport]:
         """See Engine. Those whose agent brings their artifacts are there, too, without addresses."""
-        await self._record.known()
+        await self._record.synced()
         if self._own is not None:
             await self._own.check()
         return [report for name in self._record.objects if (report := self._record.report(name)) is not None]
@@ -186,7 +191,7 @@ class KubernetesEngine:
         note = facts.note(pod) if pod else None
         if note is None or position >= len(note.containers):
             return Autopsy()
-        log, looked = await asyncio.gather(self.logs(id, position, tail), self._agents.looked(id, position))
+        log, looked = await asyncio.gather(self.logs(id, position, tail), self._agents.look(id, position))
         text = autopsy.presentable(log, Path(contract.BASE_DIR))
         found = Autopsy(text, failure=looked.failure, limit=note.memory)
         return autopsy.with_ports(found, looked.listening, position, len(note.containers), {contract.AGENT_PORT})
@@ -201,7 +206,7 @@ class KubernetesEngine:
 
     async def sweep(self, known: Collection[str]) -> tuple[str, ...]:
         """See Engine. Pods of another house with the same owner, and those that no hostler made, are left alone."""
-        await self._record.known()
+        await self._record.synced()
         self._owner = await self._calls.owner()
         kept = {self._name(id) for id in (*known, *self._launches)}
         left = [name for name in self._record.objects if name not in kept and self._record.report(name) is not None]
@@ -225,13 +230,13 @@ class KubernetesEngine:
             await self._own.close()
         await self._api.close()
 
-    async def _patiently_known(self) -> None:
+    async def _until_synced(self) -> None:
         while True:
             try:
-                await self._record.known()
+                await self._record.synced()
                 return
             except EngineAway:
-                await asyncio.sleep(_AGAIN)
+                await asyncio.sleep(_RETRY)
 
     def _name(self, id: str) -> str:
         return pods.name(self._house, id)
@@ -289,7 +294,7 @@ class KubernetesEngine:
                 await asyncio.sleep(_LOOK)
             except EngineAway as error:
                 logger.info("the pod of %s cannot be created just now: %s", launch.id, error)
-                await asyncio.sleep(_AGAIN)
+                await asyncio.sleep(_RETRY)
 
 
 def _is_placed(report: InstanceReport) -> bool:

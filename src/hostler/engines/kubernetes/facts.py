@@ -59,26 +59,26 @@ def note(pod: Pod) -> Note | None:
     Whoever may create pods may write any annotation: names become paths here, and for each container there is a report.
     """
     try:
-        known = msgspec.json.decode((pod.metadata.annotations or {}).get(pods.LAUNCH, ""), type=Note)
-        for name in (known.id, *(each.log for each in known.containers)):
+        found = msgspec.json.decode((pod.metadata.annotations or {}).get(pods.LAUNCH, ""), type=Note)
+        for name in (found.id, *(each.log for each in found.containers)):
             names.check_relative(name)
     except (msgspec.DecodeError, names.UnsafeName):
         return None
     house = pod.labels.get(pods.HOUSE, "")
-    fits = pod.metadata.name == pods.name(house, known.id) and 0 < len(known.containers) <= contract.MOST_CONTAINERS
-    return known if fits else None
+    fits = pod.metadata.name == pods.name(house, found.id) and 0 < len(found.containers) <= contract.MOST_CONTAINERS
+    return found if fits else None
 
 
-def report(pod: Pod, known: Note, warnings: Sequence[Event] = (), zone: str = "") -> InstanceReport:
+def report(pod: Pod, note: Note, warnings: Sequence[Event] = (), zone: str = "") -> InstanceReport:
     """Return the report of an instance. `warnings`: the events of its pod of type Warning. `zone`: its node's."""
     statuses = {status.name: status for status in pod.status.container_statuses or ()}
-    containers = tuple(_container(pod, known, n, statuses.get(pods.container(n))) for n in range(len(known.containers)))
+    containers = tuple(_container(pod, note, n, statuses.get(pods.container(n))) for n in range(len(note.containers)))
     if all(each.address for each in containers):  # it serves, whatever its agent does: that is said alone
         trouble = _agents_trouble(pod, warnings)._replace(hopeless=False)
     else:
-        trouble = _trouble(pod, known, statuses, warnings)
+        trouble = _trouble(pod, note, statuses, warnings)
     return InstanceReport(
-        known.id, known.labels, containers, trouble.text, trouble.hopeless,
+        note.id, note.labels, containers, trouble.text, trouble.hopeless,
         lack=trouble.lack,
         leaving=is_leaving(pod),
         lost=is_lost(pod),
@@ -117,7 +117,7 @@ def has_ended(pod: Pod) -> bool:
 
 def end(pod: Pod) -> str:
     """Return why a pod ended, if Kubernetes or people ended it: a sentence. Empty: it ended by itself."""
-    said = _said(pod.status.message)
+    said = _sentence(pod.status.message)
     match pod.status.reason:
         case "":
             pass
@@ -129,20 +129,20 @@ def end(pod: Pod) -> str:
             return f"Its node did not let it run ({reason}): {said}" if said else f"Its node ended it ({reason})."
     for each in pod.true_conditions:
         if each.type == "DisruptionTarget":
-            return f"Kubernetes ended it ({each.reason}): {_said(each.message)}"
+            return f"Kubernetes ended it ({each.reason}): {_sentence(each.message)}"
     return ""
 
 
 # --- containers ---------------------------------------------------------------------------------------------------
 
 
-def _container(pod: Pod, known: Note, position: int, status: ContainerStatus | None) -> ContainerReport:
+def _container(pod: Pod, note: Note, position: int, status: ContainerStatus | None) -> ContainerReport:
     host = address(pod) or _NOWHERE
-    there = ContainerReport(
+    running = ContainerReport(
         f"tcp:{host}:{ports.port(position)}",
-        bool(known.containers[position].framework),
+        bool(note.containers[position].framework),
         engine=KIND,
-        image=_image(known.containers[position].reference, status.image_id if status else ""),
+        image=_image(note.containers[position].reference, status.image_id if status else ""),
     )
     state = status.state if status else None
     if state and state.terminated:
@@ -150,12 +150,14 @@ def _container(pod: Pod, known: Note, position: int, status: ContainerStatus | N
         why = end(pod)
         if not why and reason in ("StartError", "ContainerCannotRun"):
             why = _not_started(state.terminated.message)
-        return msgspec.structs.replace(there, exit=exit_code(code), oom=reason == "OOMKilled" and code != 0, cause=why)
+        return msgspec.structs.replace(
+            running, exit=exit_code(code), oom=reason == "OOMKilled" and code != 0, cause=why
+        )
     if has_ended(pod):  # a node that refused it, or that is lost, says nothing of containers
         why = end(pod) or "Its pod has ended, and nothing says how."
-        return msgspec.structs.replace(there, exit=_KILLED, cause=why)
+        return msgspec.structs.replace(running, exit=_KILLED, cause=why)
     if state and state.running and address(pod):
-        return there
+        return running
     return ContainerReport()
 
 
@@ -171,27 +173,27 @@ def _not_started(message: str) -> str:
             " line names. SageMaker, and so hostler, starts an image with the one argument serve: it needs a program of"
             " that name on its PATH, or an ENTRYPOINT that takes the argument."
         )
-    return f"The container could not be started: {_said(message)}"
+    return f"The container could not be started: {_sentence(message)}"
 
 
 # --- why it is not there yet --------------------------------------------------------------------------------------
 
 
-def _trouble(pod: Pod, known: Note, statuses: dict[str, ContainerStatus], warnings: Sequence[Event]) -> Trouble:
+def _trouble(pod: Pod, note: Note, statuses: dict[str, ContainerStatus], warnings: Sequence[Event]) -> Trouble:
     if has_ended(pod):
         return Trouble()
     if (refused := _condition(pod, "PodScheduled")) and refused.status == "False":
-        text = f"no node of the cluster has room for it: {_said(refused.message or refused.reason)}"
+        text = f"no node of the cluster has room for it: {_sentence(refused.message or refused.reason)}"
         return Trouble(text, lack="capacity")
     if (trouble := _agents_trouble(pod, warnings)).text:
         return trouble
-    for position, each in enumerate(known.containers):
+    for position, each in enumerate(note.containers):
         found = statuses.get(pods.container(position))
         if found and (trouble := _waiting(found, each.reference, warnings)).text:
             return trouble
     latest = [event for event in warnings if event.reason in _PREPARING]
     if latest:
-        return Trouble(f"its node cannot prepare it: {_said(latest[-1].message)}")
+        return Trouble(f"its node cannot prepare it: {_sentence(latest[-1].message)}")
     agents = pod.status.init_container_statuses or ()
     if not agents or any(status.state.running is None for status in agents):
         return Trouble()
@@ -213,20 +215,25 @@ def _waiting(status: ContainerStatus, image: str, warnings: Iterable[Event]) -> 
     waiting = status.state.waiting or Waiting()
     reason, message = waiting.reason, waiting.message
     if reason in _NEVER:
-        return Trouble(f"The image {image} cannot be pulled ({reason}): {_said(message)}", True, "image")
+        return Trouble(f"The image {image} cannot be pulled ({reason}): {_sentence(message)}", True, "image")
     if reason in _NO_IMAGE:
-        pulls = [event for event in warnings if event.reason == "Failed" and image in event.message]
-        told = next((event.message for event in reversed(pulls) if "pull" in event.message), "") or message
-        found, tries = cause(0, told), sum(event.count or 1 for event in pulls if "pull" in event.message)
-        advice = f" {_ADVICE_OF_ACCESS}" if found in (Cause.NO_ACCESS, Cause.NO_IMAGE) else ""
-        text = f"The image {image} was not pulled. Its node said: {_said(told)}{advice}"
-        return Trouble(text, found in _LASTING and tries >= _TRIES, "image")
+        return _not_pulled(image, message, warnings)
     if reason in _NOT_CREATED:
         failed = sum(event.count or 1 for event in warnings if event.reason == "Failed")
-        return Trouble(f"A container cannot be created ({reason}): {_said(message)}", failed >= _TRIES)
+        return Trouble(f"A container cannot be created ({reason}): {_sentence(message)}", failed >= _TRIES)
     if reason == "CrashLoopBackOff":
         return Trouble(f"It ends again and again{_last_end(status)}.")
     return Trouble()
+
+
+def _not_pulled(image: str, message: str, warnings: Iterable[Event]) -> Trouble:
+    """Return why an image was not pulled: by the last event that says so, else by the container's `message`."""
+    pulls = [each for each in warnings if each.reason == "Failed" and image in each.message and "pull" in each.message]
+    error = pulls[-1].message if pulls else message
+    found, tries = cause(0, error), sum(event.count or 1 for event in pulls)
+    advice = f" {_ADVICE_OF_ACCESS}" if found in (Cause.NO_ACCESS, Cause.NO_IMAGE) else ""
+    text = f"The image {image} was not pulled. Its node said: {_sentence(error)}{advice}"
+    return Trouble(text, found in _LASTING and tries >= _TRIES, "image")
 
 
 def _last_end(status: ContainerStatus) -> str:
@@ -240,7 +247,7 @@ def _condition(pod: Pod, type: str) -> Condition | None:
     return next((each for each in pod.status.conditions or () if each.type == type), None)
 
 
-def _said(text: str) -> str:
-    """Return what Kubernetes said, fit to be shown: one line that ends like a sentence."""
+def _sentence(text: str) -> str:
+    """Return what Kubernetes said as one line that ends like a sentence."""
     line = one_line(text, _QUOTED)
     return line if line.endswith((".", "…")) else f"{line}."

@@ -157,27 +157,7 @@ def pod(launch: InstanceLaunch, size: PodSize, cell: Cell) -> Pod:
     return Pod(
         apiVersion="v1",
         kind="Pod",
-        metadata=ObjectMeta(
-            name=name(cell.house, launch.id),
-            namespace=table.namespace,
-            labels={
-                **table.labels,
-                MANAGED_BY: OURS,
-                HOUSE: cell.house,
-                ISOLATED: str(launch.isolated).lower(),
-                **({SPREAD: spread} if spread else {}),
-            },
-            annotations={
-                "cluster-autoscaler.kubernetes.io/safe-to-evict": "true",  # it goes by controllers that it knows
-                "eks.amazonaws.com/skip-containers": ",".join(each.name for each in containers),  # no role for models
-                **table.annotations,
-                LAUNCH: msgspec.json.encode(note(launch, size.memory)).decode(),
-            },
-            # A drain refuses pods without a controller; hostler replaces what one takes away.
-            ownerReferences=[
-                OwnerReference(apiVersion="v1", kind="ConfigMap", name=table.owner, uid=cell.owner, controller=True)
-            ],
-        ),
+        metadata=_metadata(launch, size, cell, containers),
         spec=PodSpec(
             restartPolicy="Never",  # an end stays visible, with its code
             serviceAccountName=table.service_account,
@@ -203,6 +183,32 @@ def pod(launch: InstanceLaunch, size: PodSize, cell: Cell) -> Pod:
             volumes=_volumes(launch, cell),
         ),
     )  # fmt: skip
+
+
+def _metadata(launch: InstanceLaunch, size: PodSize, cell: Cell, containers: Sequence[Container]) -> ObjectMeta:
+    """Return a pod's name, labels, annotations and owner."""
+    table, spread = cell.settings.kubernetes, label(launch.spread)
+    return ObjectMeta(
+        name=name(cell.house, launch.id),
+        namespace=table.namespace,
+        labels={
+            **table.labels,
+            MANAGED_BY: OURS,
+            HOUSE: cell.house,
+            ISOLATED: str(launch.isolated).lower(),
+            **({SPREAD: spread} if spread else {}),
+        },
+        annotations={
+            "cluster-autoscaler.kubernetes.io/safe-to-evict": "true",  # it goes by controllers that it knows
+            "eks.amazonaws.com/skip-containers": ",".join(each.name for each in containers),  # no role for models
+            **table.annotations,
+            LAUNCH: msgspec.json.encode(note(launch, size.memory)).decode(),
+        },
+        # A drain refuses pods without a controller; hostler replaces what one takes away.
+        ownerReferences=[
+            OwnerReference(apiVersion="v1", kind="ConfigMap", name=table.owner, uid=cell.owner, controller=True)
+        ],
+    )
 
 
 def label(text: str) -> str:

@@ -46,8 +46,8 @@ class Record:
         self._warnings = Reflector(api, f"{root}/events", warnings, Event, self._warned)
         self._watching = [asyncio.create_task(each.run(), name="reflector") for each in (self._pods, self._warnings)]
 
-    async def known(self) -> None:
-        """Return once the record says what there is. Raises EngineAway if it cannot."""
+    async def synced(self) -> None:
+        """Return once the record says what there is. Raises EngineAway if the server cannot be asked just now."""
         await self._pods.asked.wait()
         self._pods.check()
 

@@ -18,7 +18,7 @@ from hostler.errors import EngineAway, EngineError
 logger = logging.getLogger("hostler.engine")
 
 STALE = 30.0  # seconds without a word of the server after which the cache does not count
-_LEAST, _MOST = 0.2, 5.0  # seconds until the next attempt
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.2, 5.0  # seconds until the next attempt
 
 
 class _Object(Protocol):
@@ -51,37 +51,37 @@ class Reflector(Generic[T]):
 
     async def run(self) -> None:
         """Keep the cache, until cancelled."""
-        pause = _LEAST
+        pause = _FIRST_PAUSE
         while True:
             try:
                 if not self._version:
                     await self._list()
                 await self._watch()
-                pause = _LEAST
-                await asyncio.sleep(_LEAST)  # there are servers that end each watch at once
+                pause = _FIRST_PAUSE
+                await asyncio.sleep(_FIRST_PAUSE)  # there are servers that end each watch at once
             except Expired:
                 self._version = ""
-                await asyncio.sleep(_LEAST)
+                await asyncio.sleep(_FIRST_PAUSE)
             except EngineError as error:
                 if not isinstance(error, EngineAway):
                     self._version = ""
-                await self._leave(error, pause)
-                pause = min(2 * pause, _MOST)
+                await self._note_failure(error, pause)
+                pause = min(2 * pause, _LONGEST_PAUSE)
             except Exception:
                 logger.exception("%s cannot be followed", self._path)  # it begins anew: who asks must not wait for ever
                 self._version = ""
-                await asyncio.sleep(_MOST)
+                await asyncio.sleep(_LONGEST_PAUSE)
 
-    async def _leave(self, error: EngineError, pause: float) -> None:
+    async def _note_failure(self, error: EngineError, pause: float) -> None:
         """Take note that the server cannot be asked, and wait. A connection that broke once says nothing yet."""
-        if pause > _LEAST and not self.away:
+        if pause > _FIRST_PAUSE and not self.away:
             logger.warning("%s: %s. What runs is left as it is", self._path, error)
             self.away = str(error)
             self.asked.set()
             self._changed("")
         await asyncio.sleep(pause)
 
-    def _hear(self) -> None:
+    def _note_answer(self) -> None:
         now = asyncio.get_running_loop().time()
         counted, self._heard = not self.away and now <= self._heard + STALE, now
         self.asked.set()
@@ -96,7 +96,7 @@ class Reflector(Generic[T]):
         before = dict(self.objects)
         self.objects.clear()
         self.objects.update({item.metadata.name: item for item in items})
-        self._hear()
+        self._note_answer()
         for name in before.keys() | self.objects.keys():
             if before.get(name) != self.objects.get(name):
                 self._changed(name)
@@ -104,7 +104,7 @@ class Reflector(Generic[T]):
     async def _watch(self) -> None:
         async for change in self._api.watch(self._path, self._query, self._version):
             if change is None:
-                self._hear()
+                self._note_answer()
                 continue
             item = parsed(change.object, self._kind)
             self._version = item.metadata.resource_version
@@ -112,7 +112,7 @@ class Reflector(Generic[T]):
                 self.objects.pop(item.metadata.name, None)
             elif change.type != "BOOKMARK":
                 self.objects[item.metadata.name] = item
-            self._hear()
+            self._note_answer()
             if change.type != "BOOKMARK":
                 self._changed(item.metadata.name)
-        self._hear()
+        self._note_answer()

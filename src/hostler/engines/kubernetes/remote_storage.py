@@ -21,8 +21,8 @@ from hostler.wire.agent_messages import (
     Fetch,
     Fetched,
     FetchFolder,
-    Known,
     Listed,
+    ListTargets,
     Remember,
     Request,
     Up,
@@ -31,7 +31,7 @@ from hostler.wire.artifact_errors import as_error
 
 logger = logging.getLogger("hostler.agents")
 
-_AGAIN = 1.0  # seconds
+_RETRY = 1.0  # seconds until an agent that is away is asked again
 _Answer = TypeVar("_Answer")
 Ask = Callable[[Callable[[int], Request]], Awaitable[Up]]  # sends the request of this number; returns the answer
 
@@ -66,7 +66,7 @@ class RemoteStorage:
                 break
             except StorageUnavailable as error:
                 logger.warning("it is not known yet what is in place: %s", error)
-                await asyncio.sleep(_AGAIN)
+                await asyncio.sleep(_RETRY)
         self._held = set(placed)
         self._in_use = True
         return placed
@@ -112,7 +112,7 @@ class RemoteStorage:
             await ask(partial(Discard, container=self._container, model_id=model_id))
 
     async def _known(self, ask: Ask, held: Collection[str]) -> dict[str, Placed]:
-        answer = await ask(lambda n: Known(n, self._container, tuple(held)))
+        answer = await ask(lambda n: ListTargets(n, self._container, tuple(held)))
         return {placed.model_id: placed for placed in _expect(answer, Listed).placed}
 
 

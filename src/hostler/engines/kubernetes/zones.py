@@ -18,7 +18,7 @@ from hostler.errors import EngineAway
 
 logger = logging.getLogger("hostler.engine")
 
-_AGAIN = 1.0  # seconds until a server that was away is asked again
+_RETRY = 1.0  # seconds until a server that was away is asked again
 
 
 class Zones:
@@ -51,7 +51,7 @@ class Zones:
             try:
                 zone = await self._read(node)
             except EngineAway:
-                await asyncio.sleep(_AGAIN)
+                await asyncio.sleep(_RETRY)
                 continue
             except Refused as error:
                 if error.code in (401, 403):

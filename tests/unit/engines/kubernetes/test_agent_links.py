@@ -25,8 +25,8 @@ from hostler.wire.agent_messages import (
     Fetch,
     Fetched,
     Go,
-    Known,
     Listed,
+    ListTargets,
     Looked,
     Serving,
     Welcome,
@@ -144,7 +144,7 @@ async def test_a_request_whose_link_ends_is_sent_again_on_the_next(tmp_path: Pat
         agent.close()
         agent = await welcomed(links)
         known = await agent.receive()
-        assert known == Known(known.number, 0, ())
+        assert known == ListTargets(known.number, 0, ())
         agent.send(Listed(known.number, (placed("m"),)))
         again = await agent.receive()
         assert isinstance(again, Fetch)  # and nothing was discarded that is on its way
@@ -165,7 +165,7 @@ async def test_an_agent_that_comes_anew_learns_what_is_in_place_and_takes_out_wh
         agent.close()
         agent = await welcomed(links)
         known = await agent.receive()
-        assert isinstance(known, Known)
+        assert isinstance(known, ListTargets)
         assert known.held == ("kept",)
         assert not links.linked("i")
         agent.send(Listed(known.number, (placed("kept"), placed("left"))))
@@ -236,4 +236,4 @@ async def test_an_unreadable_message_ends_the_link_and_no_other(tmp_path: Path) 
 
 async def test_an_instance_without_an_agent_is_looked_at_in_vain(tmp_path: Path) -> None:
     async with opened(tmp_path) as links:
-        assert await links.looked("strange", 0) == Looked(0)
+        assert await links.look("strange", 0) == Looked(0)
