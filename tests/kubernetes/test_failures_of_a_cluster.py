@@ -9,6 +9,7 @@ import os
 import secrets
 import shutil
 import sqlite3
+import subprocess
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -18,12 +19,13 @@ from typing import Any
 import pytest
 import targets
 from botocore.exceptions import ClientError
-from cluster_cell import ECR, SMALL, Cell, Load, cell, eventually, is_real
+from cluster_cell import ECR, KUBECTL, SMALL, Cell, Load, cell, eventually, is_real
 from fake_cluster import cluster as clusters
 from strangers import answer_to_knock, silent_strangers
 from witness import BUCKET, CALLERS, Endpoint, identities, lost, ready, under_load
 
 import docker_rig
+import helm_chart
 
 pytestmark = [pytest.mark.docker, pytest.mark.require("helm")]
 
@@ -227,6 +229,45 @@ def test_a_node_that_is_cut_off_loses_the_calls_in_it_and_is_replaced_at_once(
         eventually(lambda: victim not in ready(hostler), "the first one is gone")
     print(f"replaced after {replaced:.1f} s")
     assert lost(load) <= 2 * CALLERS, load.outcomes
+
+
+def test_the_loss_of_controls_node_loses_no_call_and_starts_nothing_twice(
+    hostler: Cell, many: Endpoint, calls: int
+) -> None:
+    """Its machine is off, and then removed from the cluster. Volumes are folders here, attached to no node."""
+    assert hostler.cluster
+    own = hostler.read("pod", "hostler-control-0", "--namespace", hostler.namespace)
+    node, [state] = own["spec"]["nodeName"], own["status"]["containerStatuses"]
+    hostler.cluster.cordon(node)
+    for namespace in (hostler.instances, hostler.namespace):
+        leave(hostler, namespace, node)
+    before = identities(hostler)
+    with under_load(hostler, many, calls) as load:
+        hostler.cluster.abandon(hostler.namespace, "hostler-control-0")
+        docker_rig.docker("kill", state["containerID"].removeprefix("docker://"))
+        with hostler.cluster.cut_off(node):
+            load.more(calls)
+            assert identities(hostler) == before
+            hostler.kubectl("delete", "node", node)
+            eventually(lambda: placed(hostler) not in ("", node), "control is elsewhere")
+        hostler.cluster.call(lambda: hostler.cluster.kubelet.add(node, "a", {}, {}))  # another machine of that name
+        many.put(f"elsewhere{calls}")
+        assert many.invoke(f"elsewhere{calls}")
+    assert lost(load) == 0, load.outcomes
+    assert identities(hostler) == before
+
+
+def leave(hostler: Cell, namespace: str, node: str) -> None:
+    """Let the pods of a namespace leave a node, all but control."""
+    names = {pod for pod, where in ready(hostler, namespace).items() if where == node} - {"hostler-control-0"}
+    for name in names:
+        hostler.kubectl("delete", "pod", name, "--namespace", namespace)
+    eventually(lambda: len(ready(hostler, namespace).keys() - {"hostler-control-0"}) == 2, "two are there again")
+
+
+def placed(hostler: Cell) -> str:
+    """Return the node of control if it is ready, or nothing."""
+    return ready(hostler, hostler.namespace).get("hostler-control-0", "")
 
 
 @pytest.mark.parametrize("how", ["down", "mute", "forgetful"])
@@ -522,6 +563,52 @@ def test_a_store_that_is_lost_and_made_anew_leaves_the_pods_of_the_other_one_alo
         assert many.invoke(f"again{calls}")
     assert lost(load) == 0, load.outcomes
     assert identities(hostler) == before
+
+
+KUBECTL_WITH_EXEC = """#!/bin/sh
+# `exec` is Docker's: the tests' API server has none.
+kubectl() { %(kubectl)s --kubeconfig %(kubeconfig)s "$@"; }
+[ "$3" = exec ] || { kubectl "$@"; exit; }
+namespace=$2; shift 3
+[ "$1" != -i ] || shift
+id=$(kubectl --namespace "$namespace" get pod "$1" --output 'jsonpath={.status.containerStatuses[0].containerID}')
+shift 2
+exec docker --host %(docker)s exec --interactive "${id#docker://}" "$@"
+"""
+
+
+def test_what_is_desired_is_saved_and_restored_by_the_pages_own_commands(
+    hostler: Cell, many: Endpoint, calls: int, tmp_path: Path
+) -> None:
+    program = tmp_path / "kubectl"
+    parts = {"kubectl": KUBECTL, "kubeconfig": hostler.kubeconfig, "docker": docker_rig.address()}
+    program.write_text(KUBECTL_WITH_EXEC % parts)
+    program.chmod(0o755)
+    section = (helm_chart.ROOT / "docs" / "kubernetes.md").read_text().split("\n## Back up the state\n")[1]
+    save, restore = (part.split("```")[0] for part in section.split("\n## ")[0].split("```console\n")[1:])
+    before = identities(hostler)
+    with under_load(hostler, many, calls) as load:
+        run(hostler, save, tmp_path)
+        hostler.deploy("later", [{"Image": f"{ECR}/myimage1:mytag"}])
+        hostler.wait_in_service("later")
+        assert identities(hostler) > before
+        run(hostler, restore, tmp_path)
+        eventually(lambda: "hostler-control-0" in ready(hostler, hostler.namespace), "control is back")
+        eventually(lambda: identities(hostler) == before, "what was created since is gone")
+        load.more(calls)
+    assert lost(load) == 0, load.outcomes
+    assert [each["EndpointName"] for each in hostler.sm.list_endpoints()["Endpoints"]] == ["many"]
+    many.put(f"restored{calls}")
+    assert many.invoke(f"restored{calls}")
+
+
+def run(hostler: Cell, commands: str, folder: Path) -> None:
+    """Run commands of a page, with the image of this cell, and with a program `kubectl` that is in a folder."""
+    script = commands.replace("\n$ ", "\n").removeprefix("$ ").replace("hostler:0.1.0", hostler.images["hostler"])
+    environment = {**os.environ, "PATH": f"{folder}:{os.environ['PATH']}", "HOME": str(folder)}
+    words = ["bash", "-e", "-u", "-c", script]
+    done = subprocess.run(words, cwd=folder, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 @contextlib.contextmanager

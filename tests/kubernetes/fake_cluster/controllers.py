@@ -54,6 +54,7 @@ class Controllers:
             self._keep_stateful_set(each)
         self._schedule()
         self._look_at_nodes()
+        self._collect()
         for each in self._store.list(BUDGET):
             self._count(each)
 
@@ -130,6 +131,13 @@ class Controllers:
                 message = f"Marking for deletion Pod {metadata['namespace']}/{metadata['name']}"
                 events.note(self._store, pod, "TaintManagerEviction", message, "taint-eviction-controller")
                 deletion.delete(self._store, POD, pod, {})
+
+    def _collect(self) -> None:
+        """Remove the pods of nodes that are no more."""
+        nodes = {node["metadata"]["name"] for node in self._store.list(NODE)}
+        for pod in self._store.list(POD):
+            if pod["spec"].get("nodeName", "") not in ("", *nodes):
+                deletion.delete(self._store, POD, pod, {"gracePeriodSeconds": 0})
 
     # --- claims and budgets
 
