@@ -325,6 +325,30 @@ async def test_idle_targets_make_way_on_a_full_disk(ground: Ground) -> None:
         assert not gateway.where("a")
 
 
+@pytest.mark.parametrize("before", ["idle", "loading"])
+async def test_targets_that_meet_a_full_disk_together_all_come(ground: Ground, before: str) -> None:
+    async with ground.control(disk_budget=1000) as (reconciler, gateway):
+        await status(reconciler, ground.endpoint(), "InService")
+        (container,) = ground.containers.values()
+        for name in "abcdefgh":
+            ground.put(f"p/{name}", b"x" * 400)
+        for name in "ab":
+            gateway.need(name)
+            if before == "idle":
+                await gateway.until(lambda name=name: gateway.where(name))
+        container.slow = 1.0
+        for name in "cdefgh":
+            gateway.need(name)
+        came = set[str]()
+
+        def all_came() -> bool:
+            came.update(name for name in "abcdefgh" if gateway.where(name))
+            return len(came) == 8
+
+        await gateway.until(lambda: gateway.refused or all_came())
+        assert not gateway.refused
+
+
 class OwnDisk:
     """A container's storage on a disk of its own, which has no room for a target called `large`."""
 

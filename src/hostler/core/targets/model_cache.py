@@ -92,6 +92,10 @@ class ModelCache:
         """The targets that are still to be answered: when the container is lost, they need another instance."""
         return [target for target, entry in self._ledger.targets.items() if entry.state in UNANSWERED]
 
+    def is_moving(self) -> bool:
+        """Whether a target is about to be loaded, or to leave: then others may be idle, or gone, in a moment."""
+        return any(self._ledger.counts[state] for state in ("queued", "loading", *LEAVING))
+
     def __repr__(self) -> str:
         busy, waiting = self._ledger.busy_until, self._ledger.waiting_for_departure
         parts = [
