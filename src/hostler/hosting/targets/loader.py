@@ -6,21 +6,17 @@ It decides nothing: which target loads, and which leaves, the caches decide.
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from collections import Counter
-from collections.abc import Hashable
+from functools import partial
 from typing import Literal
 
 from hostler import contract, names
 from hostler.core.faults import Rule
-from hostler.core.targets.placed import Placed
 from hostler.core.targets.quarantine import Quarantine
 from hostler.errors import (
     ArtifactBad,
     ArtifactError,
     ArtifactMissing,
     ArtifactUnchanged,
-    DiskFull,
     StorageAway,
     StorageUnavailable,
 )  # fmt: skip
@@ -29,13 +25,13 @@ from hostler.hosting.container import decoded
 from hostler.hosting.faults import Faults
 from hostler.hosting.instance import SENT_BY_OTHERS
 from hostler.hosting.metrics import Metrics
+from hostler.hosting.targets.disks import Disks
 from hostler.hosting.targets.instance_targets import InstanceTargets, JoinedInstances
 from hostler.hosting.targets.models_api import LoadedModel, LoadFailure
 from hostler.wire.gateway_messages import Timing
 from hostler.wire.http_call import Reply
 from hostler.wire.http_exchange import CallFailed, CallTimedOut
 
-ROOM_TIMEOUT = 5.0  # seconds to wait for targets to leave a full disk, before others are asked
 LIST_PAUSE = 1.0  # seconds between two calls for the list of models, while the container does not answer
 LOST_LOAD = 2.0  # seconds after a broken load call in which the container's own end may still explain it
 _LOAD_FAULT = "The model cannot be loaded."  # unless a fault on purpose has a message
@@ -56,15 +52,7 @@ class TargetLoader:
         self._metrics = metrics
         self._faults = faults
         self._now = clock.of_loop()
-        self._departures = Counter[Hashable]()  # targets that have left, by their disk
-        self._fetching = Counter[Hashable]()  # fetches that do not wait for room, by their disk
-        self._turns: dict[Hashable, asyncio.Lock] = {}  # of fetches that meet a full disk, by the disk
-        self._changed = asyncio.Event()  # set, and made anew, by `look_again`
-
-    def look_again(self) -> None:
-        """A target has come, or left, or stays: fetches that wait for room look whether there is some."""
-        self._changed.set()
-        self._changed = asyncio.Event()
+        self.disks = Disks(instances)
 
     async def restore(self, at: InstanceTargets) -> None:
         """Make resident again what an earlier control loaded: what the container lists, by the storage's names.
@@ -111,7 +99,8 @@ class TargetLoader:
         key = names.join_key(self._prefix, target)
         begun = self._now()
         try:
-            placed = await self._fetch_with_room(at, target, key, failed)
+            model_id, storage = names.model_id(self._bucket, key), at.container.storage
+            placed = await self.disks.fetch(at, partial(storage.fetch, model_id, target, self._bucket, key, failed))
         except ArtifactUnchanged:
             at.run(at.cache.unchanged(target), target)
             return
@@ -127,73 +116,6 @@ class TargetLoader:
         record.timing = Timing(queue, placed.download, placed.extract)
         size = placed.memory or placed.size
         at.run(at.cache.fetched(target, max(size, 1), self._now(), placed.version), target)
-
-    async def _fetch_with_room(self, at: InstanceTargets, target: str, key: str, failed: str) -> Placed:
-        """Fetch; while the disk is full of resident targets, idle ones leave. Raises ArtifactError.
-
-        1. Fetches that meet a full disk go on one after another, so that each has the room which it made. If another
-           was before, its room may be enough for both.
-        2. Each try brings the artifact anew, so before each one twice as many leave. Those that are called come back:
-           once all that were idle have left, it has its last try.
-        """
-        try:
-            return await self._fetch_now(at, target, key, failed)
-        except DiskFull as error:
-            full = error
-        turn = self._turns.setdefault(at.container.storage.disk, asyncio.Lock())
-        leaving = 0 if turn.locked() else 1
-        async with turn:  # 1.
-            while True:  # 2.
-                left = await self._make_room(at, leaving) if leaving else 0
-                if leaving and not left:
-                    raise full
-                try:
-                    return await self._fetch_now(at, target, key, failed)
-                except DiskFull as error:
-                    if left < leaving:
-                        raise
-                    full, leaving = error, max(1, 2 * leaving)
-
-    async def _fetch_now(self, at: InstanceTargets, target: str, key: str, failed: str) -> Placed:
-        storage = at.container.storage
-        self._fetching[storage.disk] += 1
-        try:
-            return await storage.fetch(names.model_id(self._bucket, key), target, self._bucket, key, failed)
-        finally:
-            self._fetching[storage.disk] -= 1
-            self.look_again()
-
-    async def _make_room(self, at: InstanceTargets, most: int) -> int:
-        """Have idle targets leave an instance's disk, so many at most. Return how many, once they have left.
-
-        1. If none is idle, but others come or leave, wait for that: in a moment one may be.
-        2. A target that is called again stays, so it is not waited for.
-        """
-        disk = at.container.storage.disk
-        left, departures = 0, self._departures[disk]
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(ROOM_TIMEOUT):
-                while not (left := self._free_disk(at, most)) and self._is_moving(at):  # 1.
-                    await self._changed.wait()
-                while self._departures[disk] < departures + left and self._is_moving(at):  # 2.
-                    await self._changed.wait()
-        return left
-
-    def _free_disk(self, at: InstanceTargets, most: int) -> int:
-        """Have idle targets leave an instance's disk, its own first, so many at most. Return how many."""
-        left, sharing = 0, self._sharing_disk(at)
-        while left < most and any(_free_disk(each) for each in sharing):
-            left += 1
-        return left
-
-    def _is_moving(self, at: InstanceTargets) -> bool:
-        """Whether targets come to an instance's disk, or leave it, just now."""
-        fetching = self._fetching[at.container.storage.disk]
-        return fetching > 0 or any(each.cache.is_moving() for each in self._sharing_disk(at))
-
-    def _sharing_disk(self, at: InstanceTargets) -> list[InstanceTargets]:
-        disk = at.container.storage.disk
-        return [at, *(each for each in self._instances if each is not at and each.container.storage.disk == disk)]
 
     def _not_fetched(self, key: str, error: ArtifactError) -> str:
         if isinstance(error, ArtifactBad):
@@ -316,23 +238,16 @@ class TargetLoader:
         begun = self._now()
         await at.api.unload(at.records[target].artifact.model_id)
         await at.discard(target)
-        self._departures[at.container.storage.disk] += 1
+        self.disks.departed(at)
         now = self._now()
         self._metrics.unloaded(at.instance.key, target, now - begun)
         at.run(at.cache.unloaded(target, now), target)
-        self.look_again()
+        self.disks.look_again()
 
 
 def _failed(rule: Rule) -> Reply:
     """Return the answer of a container to a load that fails on purpose."""
     return Reply(rule.status or 500, {}, (_LOAD_FAULT if rule.message is None else rule.message).encode())
-
-
-def _free_disk(at: InstanceTargets) -> bool:
-    """Have one idle target leave; False: none is idle."""
-    commands = at.cache.free_disk()
-    at.run(commands)
-    return bool(commands)
 
 
 def _kind(error: ArtifactError) -> Literal["missing", "bad", "unavailable"]:

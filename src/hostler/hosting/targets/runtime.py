@@ -246,13 +246,13 @@ class TargetRuntime:
                 joined.work.spawn(self._loader.unload(joined, target))
             case Publish(target, generation):
                 self._publish(joined, target, generation)
-                self._loader.look_again()
+                self._loader.disks.look_again()
             case Withdraw(target, generation):
                 self._withdraw(joined, target, generation)
             case Refuse():
                 self._refuse(joined, command)
                 joined.drop_if_absent(command.target)
-                self._loader.look_again()
+                self._loader.disks.look_again()
 
     def _publish(self, joined: InstanceTargets, target: str, generation: int) -> None:
         self._answer(target, joined.instance.id)
