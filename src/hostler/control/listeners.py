@@ -134,6 +134,8 @@ class _Connection(HttpToolsProtocol):
         if self._due is None and self.cycle is not None and self.cycle.response_complete:
             self._await_head()
         super().data_received(data)
+        if self.cycle is not None and self.cycle.more_body:
+            return  # no head: the rest of a body that was answered before it came, such as one that is too large
         self._size += len(data)
         if self._due is not None and self._size > _HEAD_BYTES:
             self.transport.close()

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import pytest
+from starlette.responses import Response
 
 from hostler.control import alone as control_alone
 from hostler.control import listeners
@@ -43,6 +45,27 @@ def test_a_port_that_is_taken_is_said() -> None:
     assert taken is not None
     with taken.sock, pytest.raises(UserError, match=f"the metrics: {taken.address} cannot be listened on"):
         listeners.bind(taken.address, "the metrics")
+
+
+async def test_a_large_body_that_is_answered_at_its_head_may_still_come_whole() -> None:
+    bound = listeners.bind("tcp:127.0.0.1:0", "the API")
+    assert bound is not None
+    stop, body = asyncio.Event(), b"a" * 3_000_000
+    answers = Response(b"no", 413)
+    serving = asyncio.create_task(listeners.serve(stop, Settings(), answers, None, [(bound, answers)]))
+    try:
+        reader, writer = await asyncio.open_connection(*bound.sock.getsockname())
+        for _ in range(2):
+            writer.write(b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % len(body))
+            head = await reader.readuntil(b"\r\n\r\n")
+            assert head.startswith(b"HTTP/1.1 413 ")
+            assert await reader.readexactly(2) == b"no"
+            writer.write(body)
+            await writer.drain()
+        writer.close()
+    finally:
+        stop.set()
+        await serving
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 
 def test_uvicorn_serves_by_the_methods_that_control_overrides_and_calls() -> None:
@@ -21,3 +21,4 @@ def test_uvicorn_serves_by_the_methods_that_control_overrides_and_calls() -> Non
     assert [*inspect.signature(connection.data_received).parameters] == ["self", "data"]
     assert [*inspect.signature(connection.on_headers_complete).parameters] == ["self"]
     assert {"cycle", "loop"} <= {*connection.__init__.__code__.co_names}
+    assert {"more_body", "response_complete"} <= {*RequestResponseCycle.__init__.__code__.co_names}
