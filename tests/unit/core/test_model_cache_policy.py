@@ -99,7 +99,7 @@ def test_a_pinned_target_is_neither_a_victim_nor_ever_idle_for_too_long():
     cache = holding(100, a=40, b=40)
     cache.set_policy(TargetPolicy(60.0, frozenset("a")), 0.0)
     assert ask(cache, "c", 40) == withdraw(cache, "b"), "though a was used less recently"
-    assert cache.free_disk() == []
+    assert cache.free_disk(0.0) == []
     idle(cache, "b")
     cache.unloaded("b", 0.0)
     cache.loaded("c", 40, 0.0)

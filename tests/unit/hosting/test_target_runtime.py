@@ -467,7 +467,7 @@ async def test_a_full_disk_is_given_the_time_in_which_targets_leave_it_whatever_
         others = ground.containers[other.container.id]
         assert isinstance(others, Hesitant)
         others.hesitation = 1.0
-        while commands := other.cache.free_disk():
+        while commands := other.cache.free_disk(0.0):
             other.run(commands)  # they leave before the first one leaves the full disk
         await gateway.until(lambda: gateway.refused or gateway.where("large"))
         assert gateway.where("large")

@@ -96,6 +96,10 @@ class ModelCache:
         """Whether a target is about to be loaded, or to leave: then others may be idle, or gone, in a moment."""
         return any(self._ledger.counts[state] for state in ("queued", "loading", *LEAVING))
 
+    def is_busy(self) -> bool:
+        """Whether a target was found busy less than BUSY_FOR seconds ago: it may be asked again then."""
+        return bool(self._ledger.busy_until)
+
     def __repr__(self) -> str:
         busy, waiting = self._ledger.busy_until, self._ledger.waiting_for_departure
         parts = [
@@ -284,8 +288,9 @@ class ModelCache:
             return []
         return [self._withdraw(target)]
 
-    def free_disk(self) -> list[Command]:
+    def free_disk(self, now: float) -> list[Command]:
         """The disk is full: the idle target that may go first leaves. Nothing, if none is idle."""
+        self._ledger.release_busy(now)
         victim = self._ledger.memory.first_victim()
         return [] if victim is None else [self._withdraw(victim)]
 

@@ -7,8 +7,10 @@ import contextlib
 from collections import Counter
 from collections.abc import Awaitable, Callable, Hashable
 
+from hostler.core.targets.model_cache import BUSY_FOR
 from hostler.core.targets.placed import Placed
 from hostler.errors import DiskFull
+from hostler.hosting import clock
 from hostler.hosting.targets.instance_targets import InstanceTargets, JoinedInstances
 
 ROOM_TIMEOUT = 5.0  # seconds to wait for targets to leave a full disk, before others are asked
@@ -36,22 +38,22 @@ class Disks:
     async def fetch(self, at: InstanceTargets, fetch: Callable[[], Awaitable[Placed]]) -> Placed:
         """Fetch to an instance's disk; while that is full of resident targets, idle ones leave. Raises ArtifactError.
 
-        1. Fetches that meet a full disk go on one after another, so that each has the room which it made. If another
-           was before, its room may be enough for both.
+        1. Fetches that meet a full disk go on one after another, so that each has the room which it made, and those
+           that begin meanwhile wait behind them. After another's turn there may be room for the next one, too.
         2. Each try brings the artifact anew, so before each one twice as many leave. Those that are called come back:
            once all that were idle have left, it has its last try.
         """
         disk = at.container.storage.disk
-        try:
-            return await self._counted(disk, fetch)
-        except DiskFull as error:
-            full = error
-        turn = self._turns.setdefault(disk, asyncio.Lock())
-        leaving = 0 if turn.locked() else 1
+        turn, full, leaving = self._turns.setdefault(disk, asyncio.Lock()), None, 0
+        if not turn.locked():
+            try:
+                return await self._counted(disk, fetch)
+            except DiskFull as error:
+                full, leaving = error, 0 if turn.locked() else 1
         async with turn:  # 1.
             while True:  # 2.
                 left = await self._make_room(at, leaving) if leaving else 0
-                if leaving and not left:
+                if full and leaving and not left:
                     raise full
                 try:
                     return await self._counted(disk, fetch)
@@ -69,20 +71,22 @@ class Disks:
             self.look_again()
 
     async def _make_room(self, at: InstanceTargets, most: int) -> int:
-        """Have idle targets leave an instance's disk, so many at most. Return how many, once they have left.
+        """Have idle targets leave an instance's disk, so many at most. Return how many have left, these or others.
 
-        1. If none is idle, but others come or leave, wait for that: in a moment one may be.
+        1. If none is idle, but others come or leave, or were busy a moment ago, wait: one may be idle soon.
         2. A target that is called again stays, so it is not waited for.
         """
         disk = at.container.storage.disk
         left, departures = 0, self._departures[disk]
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(ROOM_TIMEOUT):
-                while not (left := self._free(at, most)) and self._is_moving(at):  # 1.
-                    await self._changed.wait()
+                while not (left := self._free(at, most)) and self._may_free(at):  # 1.
+                    with contextlib.suppress(TimeoutError):
+                        async with asyncio.timeout(BUSY_FOR):
+                            await self._changed.wait()
                 while self._departures[disk] < departures + left and self._is_moving(at):  # 2.
                     await self._changed.wait()
-        return left
+        return max(left, self._departures[disk] - departures)
 
     def _free(self, at: InstanceTargets, most: int) -> int:
         """Have idle targets leave an instance's disk, its own first, so many at most. Return how many."""
@@ -90,6 +94,9 @@ class Disks:
         while left < most and any(_free_one(each) for each in sharing):
             left += 1
         return left
+
+    def _may_free(self, at: InstanceTargets) -> bool:
+        return self._is_moving(at) or any(each.cache.is_busy() for each in self._sharing(at))
 
     def _is_moving(self, at: InstanceTargets) -> bool:
         """Whether targets come to an instance's disk, or leave it, just now."""
@@ -103,6 +110,6 @@ class Disks:
 
 def _free_one(at: InstanceTargets) -> bool:
     """Have one idle target leave; False: none is idle."""
-    commands = at.cache.free_disk()
+    commands = at.cache.free_disk(clock.now())
     at.run(commands)
     return bool(commands)
