@@ -92,13 +92,16 @@ class ModelCache:
         """The targets that are still to be answered: when the container is lost, they need another instance."""
         return [target for target, entry in self._ledger.targets.items() if entry.state in UNANSWERED]
 
-    def is_moving(self) -> bool:
-        """Whether a target is about to be loaded, or to leave: then others may be idle, or gone, in a moment."""
-        return any(self._ledger.counts[state] for state in ("queued", "loading", *LEAVING))
+    def is_leaving(self) -> bool:
+        """Whether a target is about to leave."""
+        return any(self._ledger.counts[state] for state in LEAVING)
 
-    def is_busy(self) -> bool:
-        """Whether a target was found busy less than BUSY_FOR seconds ago: it may be asked again then."""
-        return bool(self._ledger.busy_until)
+    def is_moving(self) -> bool:
+        """Whether a target may be idle, or gone, in a moment: one is about to be loaded, or to leave, or was busy less
+        than BUSY_FOR seconds ago.
+        """
+        ledger = self._ledger
+        return self.is_leaving() or bool(ledger.counts["queued"] or ledger.counts["loading"] or ledger.busy_until)
 
     def __repr__(self) -> str:
         busy, waiting = self._ledger.busy_until, self._ledger.waiting_for_departure

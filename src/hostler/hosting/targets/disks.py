@@ -41,7 +41,7 @@ class Disks:
         1. Fetches that meet a full disk go on one after another, so that each has the room which it made, and those
            that begin meanwhile wait behind them. After another's turn there may be room for the next one, too.
         2. Each try brings the artifact anew, so before each one twice as many leave. Those that are called come back:
-           once all that were idle have left, it has its last try.
+           once all that were idle have left, tries go on for ROOM_TIMEOUT at most.
         """
         disk = at.container.storage.disk
         turn, full, leaving = self._turns.setdefault(disk, asyncio.Lock()), None, 0
@@ -51,6 +51,7 @@ class Disks:
             except DiskFull as error:
                 full, leaving = error, 0 if turn.locked() else 1
         async with turn:  # 1.
+            until = clock.now() + ROOM_TIMEOUT
             while True:  # 2.
                 left = await self._make_room(at, leaving) if leaving else 0
                 if full and leaving and not left:
@@ -58,9 +59,9 @@ class Disks:
                 try:
                     return await self._counted(disk, fetch)
                 except DiskFull as error:
-                    if left < leaving:
+                    if left < leaving and clock.now() >= until:
                         raise
-                    full, leaving = error, max(1, 2 * leaving)
+                    full, leaving = error, max(1, 2 * leaving if left >= leaving else leaving)
 
     async def _counted(self, disk: Hashable, fetch: Callable[[], Awaitable[Placed]]) -> Placed:
         self._fetching[disk] += 1
@@ -73,20 +74,23 @@ class Disks:
     async def _make_room(self, at: InstanceTargets, most: int) -> int:
         """Have idle targets leave an instance's disk, so many at most. Return how many have left, these or others.
 
-        1. If none is idle, but others come or leave, or were busy a moment ago, wait: one may be idle soon.
-        2. A target that is called again stays, so it is not waited for.
+        1. Those that are called again stay, so others are asked; and if none is idle, but some come or leave, or were
+           busy a moment ago, one may be soon.
         """
         disk = at.container.storage.disk
-        left, departures = 0, self._departures[disk]
+        departures = self._departures[disk]
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(ROOM_TIMEOUT):
-                while not (left := self._free(at, most)) and self._may_free(at):  # 1.
-                    with contextlib.suppress(TimeoutError):
+                while True:
+                    asked = self._free(at, most)
+                    while asked and any(each.cache.is_leaving() for each in self._sharing(at)):
+                        await self._changed.wait()
+                    if self._departures[disk] > departures or not (asked or self._may_free(at)):
+                        break
+                    with contextlib.suppress(TimeoutError):  # 1.
                         async with asyncio.timeout(BUSY_FOR):
                             await self._changed.wait()
-                while self._departures[disk] < departures + left and self._is_moving(at):  # 2.
-                    await self._changed.wait()
-        return max(left, self._departures[disk] - departures)
+        return self._departures[disk] - departures
 
     def _free(self, at: InstanceTargets, most: int) -> int:
         """Have idle targets leave an instance's disk, its own first, so many at most. Return how many."""
@@ -96,10 +100,7 @@ class Disks:
         return left
 
     def _may_free(self, at: InstanceTargets) -> bool:
-        return self._is_moving(at) or any(each.cache.is_busy() for each in self._sharing(at))
-
-    def _is_moving(self, at: InstanceTargets) -> bool:
-        """Whether targets come to an instance's disk, or leave it, just now."""
+        """Whether there may be room soon, because targets come to an instance's disk, or leave it, just now."""
         fetching = self._fetching[at.container.storage.disk]
         return fetching > 0 or any(each.cache.is_moving() for each in self._sharing(at))
 

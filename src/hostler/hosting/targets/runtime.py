@@ -103,7 +103,6 @@ class TargetRuntime:
         if ended is None:
             return
         ended.end()
-        self._loader.disks.look_again()
         self._gateways.forget_instance(instance.id)
         if instance.state == "ended" and (oldest := ended.oldest_load()) and ended.container in instance.culprits:
             version = ended.records[oldest].artifact.version
