@@ -46,18 +46,20 @@ class Network:
         return kept
 
     async def _make(self) -> str:
-        await ask(
-            self._docker.networks.create(
-                {
-                    "Name": NAME,
-                    "Driver": "bridge",
-                    "CheckDuplicate": True,
-                    "Labels": {_LABEL: "1"},
-                    "Options": _NO_NEIGHBOURS,
-                }
-            ),
-            SLOW,
-        )
+        document = {
+            "Name": NAME,
+            "Driver": "bridge",
+            "CheckDuplicate": True,
+            "Labels": {_LABEL: "1"},
+            "Options": _NO_NEIGHBOURS,
+        }
+        try:
+            await ask(self._docker.networks.create(document), SLOW)
+        except DockerRefused as error:
+            # Another hostler has made it just now, or Docker has at an earlier call whose connection broke.
+            if error.status != 409 or not (found := await self._find()):
+                raise
+            return found
         return await self._find()
 
 
