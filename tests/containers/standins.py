@@ -59,8 +59,8 @@ def _behave(listener: socket.socket) -> None:
     _spawn_descendants()
     new = Path("environment.new")
     new.write_text("".join(f"{name}={value}\n" for name, value in sorted(os.environ.items())))
-    new.rename("environment")  # readers find it complete
     listener.listen()
+    new.rename("environment")  # readers find it complete, and may connect
     while True:
         listener.accept()[0].close()
 

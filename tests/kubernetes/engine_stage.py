@@ -82,11 +82,12 @@ class Stage:
         self.engine = KubernetesEngine(self.api, self.settings, house, self.links, self.logs, pod)
         self.gone: set[str] = set()  # instances that were told to go
         self._agents: list[asyncio.Task[None]] = []
+        self._writers: list[asyncio.StreamWriter] = []  # of the agents' links: a task that never began closes none
 
     async def close(self) -> None:
         for task in self._agents:
             task.cancel()
-        await asyncio.gather(*self._agents, return_exceptions=True)
+        await asyncio.gather(*self._agents, *(_closed(writer) for writer in self._writers), return_exceptions=True)
         await self.engine.close()
 
     def name(self, id: str) -> str:
@@ -150,6 +151,7 @@ class Stage:
         ours, theirs = socket.socketpair()
         reader, writer = await asyncio.open_connection(sock=ours)
         other_reader, other_writer = await asyncio.open_connection(sock=theirs)
+        self._writers += [writer, other_writer]
         serving = self.links.accept(Peer("agent", id), Knock("agent", id), reader, writer)
         answering = self._answer(id, Frames(other_reader, other_writer, agent_messages.Down), looked)
         self._agents += [
@@ -196,9 +198,13 @@ async def _closing(work: Any, writer: asyncio.StreamWriter) -> None:
     try:
         await work
     finally:
-        writer.close()
-        with contextlib.suppress(OSError):
-            await writer.wait_closed()
+        await _closed(writer)
+
+
+async def _closed(writer: asyncio.StreamWriter) -> None:
+    writer.close()
+    with contextlib.suppress(OSError):
+        await writer.wait_closed()
 
 
 @contextlib.asynccontextmanager
