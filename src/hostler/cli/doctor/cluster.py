@@ -42,9 +42,7 @@ class Cluster:
     in_pod: bool  # it is control that looks
     installed: bool
     lacks: tuple[Right, ...] | None  # of control's rights; before the installation, of the installer's
-    cannot_give: tuple[
-        Right, ...
-    ]  # before the installation: those of control that the installer's Role may not give it
+    cannot_give: tuple[Right, ...]  # before the installation: rights of control that the installer may not give
     token_review: str  # why whose a token is cannot be asked; empty: it can, or that is another's matter
     namespaces: Mapping[str, Object | None]  # None: it is missing
     nodes: list[Object] | None
